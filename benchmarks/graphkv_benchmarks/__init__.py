@@ -1,0 +1,1 @@
+"""Runners, tasks and readers of data sets: task × strategy × model → rows."""

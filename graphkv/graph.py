@@ -1,0 +1,234 @@
+"""SegmentGraph: segments in order, and the edges that say who reads whom.
+
+An edge ``u → v`` means: target v reads source u. The graph knows nothing of tokens or models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from graphkv.errors import DocumentError, GraphError
+from graphkv.segments import Document, Segment, split_segment
+
+
+class SegmentGraph:
+    """Segments and directed edges, in the order the segments were given.
+
+    Make one with :meth:`from_documents`, :meth:`from_networkx`, :meth:`from_segments` or :meth:`from_jsonl`.
+    It is not changed after it is made; methods return new graphs.
+
+    Example:
+        >>> graph = SegmentGraph.from_documents([
+        ...     {"id": "survey", "text": "We build on earlier work.", "sources": ["first"]},
+        ...     {"id": "first", "text": "The first paper."},
+        ... ])
+        >>> graph.edges
+        (('first', 'survey'),)
+        >>> graph.sources("survey")
+        ('first',)
+    """
+
+    def __init__(self, segments: Iterable[Segment], edges: Iterable[tuple[str, str]], *, max_segment_tokens: int | None = None) -> None:
+        self._segments: dict[str, Segment] = {}
+        for segment in segments:
+            if segment.id in self._segments:
+                raise DocumentError(f"duplicate id {segment.id!r}: every document needs an id of its own")
+            self._segments[segment.id] = segment
+        if not self._segments:
+            raise GraphError("the graph has no segments: expected at least one document")
+        if max_segment_tokens is not None and max_segment_tokens < 1:
+            raise DocumentError(f"max_segment_tokens must be at least 1, got {max_segment_tokens}")
+        self.max_segment_tokens = max_segment_tokens
+        self._graph: nx.DiGraph[str] = nx.DiGraph()
+        self._graph.add_nodes_from(self._segments)
+        for source, target in edges:
+            for end, other, verb in ((source, target, "is read by"), (target, source, "reads")):
+                if end not in self._segments:
+                    raise GraphError(f"unknown source id {end!r}: it {verb} {other!r} but is not among the {len(self._segments)} segments; add it or drop the edge")
+            self._graph.add_edge(source, target)
+
+    @classmethod
+    def from_documents(cls, documents: Iterable[Document | Mapping[str, Any]], *, max_segment_tokens: int | None = None) -> SegmentGraph:
+        """One segment a document; an edge from each of its sources to it.
+
+        Args:
+            documents: :class:`Document` objects or dicts ``{"id", "text", "title", "sources" or "cites", "score"}``.
+            max_segment_tokens: longer documents become chains of segments at sentence boundaries (see :meth:`split`).
+
+        Raises:
+            DocumentError: a malformed, empty or doubled document.
+            GraphError: a source that is not among the documents, or no documents at all.
+        """
+        docs = [d if isinstance(d, Document) else Document.from_dict(d, where=f"document {i}") for i, d in enumerate(documents)]
+        return cls(
+            (Segment.from_document(d) for d in docs),
+            ((source, d.id) for d in docs for source in d.sources),
+            max_segment_tokens=max_segment_tokens,
+        )
+
+    @classmethod
+    def from_segments(cls, segments: Iterable[Segment], edges: Iterable[tuple[str, str]] = ()) -> SegmentGraph:
+        """Ready segments and edges ``(source id, target id)``.
+
+        Example:
+            >>> SegmentGraph.from_segments([Segment.from_tokens("a", [1, 2]), Segment.from_tokens("b", [3])], edges=[("b", "a")]).sources("a")
+            ('b',)
+        """
+        return cls(segments, edges)
+
+    @classmethod
+    def from_networkx(cls, graph: nx.Graph[Any]) -> SegmentGraph:
+        """Any networkx graph whose nodes carry a ``text`` attribute (and, if they like, ``title`` and ``score``).
+
+        An edge u→v means that v reads u. In an undirected graph every edge is read both ways. Nodes may be any
+        hashable; their ids become strings, which must stay distinct.
+
+        Raises:
+            DocumentError: a node without text. GraphError: two nodes with the same string form.
+        """
+        names: dict[Hashable, str] = {node: node if isinstance(node, str) else str(node) for node in graph.nodes}
+        if len(set(names.values())) < len(names):
+            twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+            raise GraphError(f"several nodes have the same id as text: {', '.join(twice)}; rename them")
+        documents = []
+        for node, data in graph.nodes(data=True):
+            if data.get("text") is None:
+                raise DocumentError(f"node {node!r} has no 'text' attribute: expected one on every node, got {sorted(map(str, data))}")
+            documents.append(Document.from_dict({"title": data.get("title"), "score": data.get("score"), "text": data["text"], "id": names[node]}, where=f"node {node!r}"))
+        edges = [(names[u], names[v]) for u, v in graph.edges()]
+        if not graph.is_directed():
+            edges += [(v, u) for u, v in edges]
+        return cls((Segment.from_document(d) for d in documents), edges)
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path, *, max_segment_tokens: int | None = None) -> SegmentGraph:
+        """Documents from a JSON Lines file, one object a line, as :meth:`from_documents` takes them; empty lines are passed over.
+
+        Raises:
+            DocumentError: the file is missing, or a line is not JSON or not a document (file and line number are named).
+        """
+        return cls.from_documents(read_jsonl(path), max_segment_tokens=max_segment_tokens)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, in order."""
+        return tuple(self._segments.values())
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The segments' ids, in order."""
+        return tuple(self._segments)
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """All edges as (source id, target id)."""
+        return tuple(self._graph.edges)
+
+    @property
+    def networkx(self) -> nx.DiGraph[str]:
+        """A copy as a networkx graph, with ``text``, ``title`` and ``score`` on the nodes."""
+        graph = self._graph.copy()
+        for id, segment in self._segments.items():
+            fields = {"text": segment.text, "title": segment.title, "score": segment.score}
+            graph.nodes[id].update({k: v for k, v in fields.items() if v is not None})
+        return graph
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._segments
+
+    def __getitem__(self, id: str) -> Segment:
+        if id not in self._segments:
+            raise GraphError(f"no segment {id!r} in the graph")
+        return self._segments[id]
+
+    def __repr__(self) -> str:
+        return f"SegmentGraph({len(self)} segments, {self._graph.number_of_edges()} edges)"
+
+    def sources(self, id: str) -> tuple[str, ...]:
+        """Ids of the segments that `id` reads, in the graph's order."""
+        self[id]
+        found = set(self._graph.predecessors(id))
+        return tuple(s for s in self._segments if s in found) if found else ()
+
+    def targets(self, id: str) -> tuple[str, ...]:
+        """Ids of the segments that read `id`, in the graph's order."""
+        self[id]
+        found = set(self._graph.successors(id))
+        return tuple(s for s in self._segments if s in found) if found else ()
+
+    def topological(self) -> tuple[str, ...]:
+        """Ids so that every source comes before its targets; among equals the graph's order.
+
+        Raises:
+            GraphError: there is a cycle; it is shown.
+        """
+        rank = {id: i for i, id in enumerate(self._segments)}
+        try:
+            return tuple(nx.lexicographical_topological_sort(self._graph, key=rank.__getitem__))
+        except nx.NetworkXUnfeasible:
+            cycle = [u for u, _ in nx.find_cycle(self._graph)]
+            raise GraphError(f"the graph has a cycle ({' → '.join([*cycle, cycle[0]])}): topological mode needs none; use rounds=1, or remove an edge") from None
+
+    def with_edges(self, edges: Iterable[tuple[str, str]]) -> SegmentGraph:
+        """The same segments under other edges."""
+        return SegmentGraph(self.segments, edges, max_segment_tokens=self.max_segment_tokens)
+
+    def reordered(self, ids: Iterable[str]) -> SegmentGraph:
+        """The same segments and edges in another order; `ids` must name every segment once."""
+        order = list(ids)
+        if sorted(order) != sorted(self._segments):
+            raise GraphError("reordered() needs every id exactly once")
+        return SegmentGraph((self[id] for id in order), self.edges, max_segment_tokens=self.max_segment_tokens)
+
+    def split(self, count: Callable[[Segment], int], max_tokens: int) -> SegmentGraph:
+        """Long documents as chains of segments; the edges a reader would expect.
+
+        A document that does not fit is cut at sentence boundaries into parts ``id#1 → id#2 → ...``: each part reads
+        the one before it. Where a document read another, each of its parts reads each part of the other.
+
+        Args:
+            count: tokens of a segment as it will be rendered.
+            max_tokens: the longest a segment may be.
+        """
+        parts = {segment.id: split_segment(segment, count, max_tokens) for segment in self.segments}
+        edges = [(a.id, b.id) for chain in parts.values() for a, b in zip(chain, chain[1:], strict=False)]
+        edges += [(a.id, b.id) for u, v in self.edges if u != v for a in parts[u] for b in parts[v]]
+        edges += [(part.id, part.id) for u, v in self.edges if u == v for part in parts[u]]
+        return SegmentGraph((part for chain in parts.values() for part in chain), edges)
+
+
+def read_jsonl(path: str | Path) -> list[Document]:
+    """Documents of a JSON Lines file. Raises DocumentError naming the file and the line."""
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
+    except FileNotFoundError:
+        raise DocumentError(f"no such file: {path}; expected a JSON Lines file of documents") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(f"{path} cannot be read as UTF-8 text: {error}") from None
+    documents: list[Document] = []
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DocumentError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one JSON object a line") from None
+        document = Document.from_dict(row, where=where)
+        if document.id in first:
+            raise DocumentError(f"{where}: duplicate id {document.id!r}, first on line {first[document.id]}")
+        first[document.id] = number
+        documents.append(document)
+    if not documents:
+        raise GraphError(f"{path} holds no documents: expected one JSON object a line")
+    return documents

@@ -1,0 +1,221 @@
+"""Documents and segments: what a user brings, and what the model reads.
+
+A :class:`Document` is a text with an id and, if it cites others, the ids of its sources. A :class:`Segment` is the
+unit that is encoded into one KV cache: a document, a part of a long one, or token ids made elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from graphkv.errors import DocumentError
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to be read.
+
+    Args:
+        id: unique within a graph.
+        text: the body, not empty.
+        title: shown to the model in front of the body.
+        sources: ids of the documents that this one reads (cites); each becomes an edge source → this document.
+        score: retrieval score, higher is better; `graph_topk` and `graph_hops` rank by it.
+        metadata: anything else, carried along untouched.
+
+    Raises:
+        DocumentError: empty id or text.
+
+    Example:
+        >>> Document("a", "Graphs are sets of edges.", title="Graphs", sources=("b",)).sources
+        ('b',)
+    """
+
+    id: str
+    text: str
+    title: str | None = None
+    sources: tuple[str, ...] = ()
+    score: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise DocumentError(f"a document's id must be a non-empty string, got {self.id!r}; give each document an id")
+        if not isinstance(self.text, str):
+            raise DocumentError(f"document {self.id!r}: text must be a string, got {type(self.text).__name__}")
+        if not self.text.strip():
+            raise DocumentError(f"document {self.id!r} is empty: expected some text; leave it out or give it one")
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any], where: str = "document") -> Document:
+        """Read one row: ``{"id", "text", "title", "sources" (alias "cites"), "score"}``; other keys become metadata.
+
+        Args:
+            row: the mapping; `id` may be a number, it becomes a string.
+            where: named in error messages, for example ``"docs.jsonl, line 3"``.
+
+        Raises:
+            DocumentError: a missing or malformed field.
+        """
+        if not isinstance(row, Mapping):
+            raise DocumentError(f"{where}: expected an object with the keys id and text, got {type(row).__name__}")
+        missing = [key for key in ("id", "text") if row.get(key) is None]
+        if missing:
+            raise DocumentError(f"{where}: missing {' and '.join(missing)}; expected at least {{'id': ..., 'text': ...}}, got keys {sorted(row)}")
+        if "sources" in row and "cites" in row:
+            raise DocumentError(f"{where}: both 'sources' and its alias 'cites' are given; keep one")
+        sources = row.get("sources", row.get("cites"))
+        sources = [] if sources is None else sources
+        if isinstance(sources, str) or not isinstance(sources, Iterable):
+            raise DocumentError(f"{where}: 'sources' must be a list of document ids, got {sources!r}")
+        title, score = row.get("title"), row.get("score")
+        if title is not None and not isinstance(title, str):
+            raise DocumentError(f"{where}: 'title' must be a string, got {title!r}")
+        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+            raise DocumentError(f"{where}: 'score' must be a number, got {score!r}")
+        known = {"id", "text", "title", "sources", "cites", "score"}
+        try:
+            return cls(
+                id=str(row["id"]),
+                text=row["text"],
+                title=title or None,
+                sources=tuple(dict.fromkeys(str(s) for s in sources)),
+                score=None if score is None else float(score),
+                metadata={k: v for k, v in row.items() if k not in known},
+            )
+        except DocumentError as error:
+            raise DocumentError(f"{where}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One unit of encoding: either text (tokenised by the engine, once) or token ids.
+
+    Example:
+        >>> Segment.from_tokens("a", [5, 6, 7]).tokens
+        (5, 6, 7)
+    """
+
+    id: str
+    text: str | None = None
+    title: str | None = None
+    tokens: tuple[int, ...] | None = None
+    score: float | None = None
+    document: str | None = None
+    """Id of the document that this segment is a part of; None when the segment is the whole document."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise DocumentError(f"a segment's id must be a non-empty string, got {self.id!r}")
+        if (self.text is None) == (self.tokens is None):
+            raise DocumentError(f"segment {self.id!r}: give either text or tokens")
+        if self.tokens is not None and not self.tokens:
+            raise DocumentError(f"segment {self.id!r} is empty: expected at least one token id")
+        if self.text is not None and not self.text.strip():
+            raise DocumentError(f"segment {self.id!r} is empty: expected some text")
+
+    @classmethod
+    def from_tokens(cls, id: str, tokens: Iterable[int], *, title: str | None = None, score: float | None = None) -> Segment:
+        """A segment of ready token ids (a list, a tuple or a 1-D tensor); nothing is added to them.
+
+        Raises:
+            DocumentError: no ids, or ids that are not non-negative integers.
+        """
+        ids = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
+        if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in ids):
+            raise DocumentError(f"segment {id!r}: token ids must be non-negative integers, got {ids[:8]!r}")
+        return cls(id=id, tokens=tuple(ids), title=title, score=score)
+
+    @classmethod
+    def from_text(cls, id: str, text: str, *, title: str | None = None, score: float | None = None) -> Segment:
+        """A segment of text. It is rendered by the prompt's document template, as a document is."""
+        return cls(id=id, text=text, title=title, score=score)
+
+    @classmethod
+    def from_document(cls, document: Document) -> Segment:
+        """The whole document as one segment."""
+        return cls(id=document.id, text=document.text, title=document.title, score=document.score)
+
+
+def split_segment(segment: Segment, count: Callable[[Segment], int], max_tokens: int) -> list[Segment]:
+    """Cut a long text segment into parts of at most `max_tokens`, at sentence boundaries.
+
+    A sentence that is longer than the limit by itself is cut between words. The parts put end to end give the text
+    back, letter by letter; each keeps the title, and is named ``id#1``, ``id#2`` ...
+
+    Args:
+        segment: the segment; one made of token ids, or one that fits, comes back unchanged.
+        count: tokens of a segment as it will be rendered, title included.
+        max_tokens: the limit, in tokens.
+
+    Returns:
+        The parts in order; ``[segment]`` if nothing had to be cut.
+
+    Raises:
+        DocumentError: the limit leaves no room for any text (for example a title longer than the limit).
+    """
+    if segment.text is None or count(segment) <= max_tokens:
+        return [segment]
+
+    def part(text: str) -> Segment:
+        return replace(segment, text=text, document=segment.id)
+
+    parts: list[str] = []
+    pending = ""
+    for piece in _pieces(segment.text, lambda text: count(part(text)) <= max_tokens, segment.id, max_tokens):
+        if pending and (not pending.strip() or not piece.strip() or count(part(pending + piece)) <= max_tokens):
+            pending += piece
+        else:
+            if pending:
+                parts.append(pending)
+            pending = piece
+    parts.append(pending)
+    return [replace(part(text), id=f"{segment.id}#{i}") for i, text in enumerate(parts, start=1)]
+
+
+def _pieces(text: str, fits: Callable[[str], bool], where: str, max_tokens: int) -> Iterable[str]:
+    """Sentences, and of sentences that do not fit the longest runs of words that do."""
+    for sentence in split_sentences(text):
+        rest = sentence
+        while rest.strip() and not fits(rest):
+            cut = _longest_fitting(rest, fits)
+            if cut == 0:
+                raise DocumentError(
+                    f"document {where!r}: not even one word fits into max_segment_tokens={max_tokens} beside the title; raise the limit or shorten the title"
+                )
+            yield rest[:cut]
+            rest = rest[cut:]
+        if rest:
+            yield rest
+
+
+def _longest_fitting(text: str, fits: Callable[[str], bool]) -> int:
+    """How many characters of `text` fit, preferably up to the end of a word (bisection over the possible ends)."""
+    ends = [i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()]
+    for candidates in (ends, list(range(1, len(text)))):  # words first; single characters only for one monstrous word
+        low, high = 0, len(candidates)
+        while low < high:
+            middle = (low + high) // 2
+            if fits(text[: candidates[middle]]):
+                low = middle + 1
+            else:
+                high = middle
+        if low:
+            return candidates[low - 1]
+    return 0
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences of `text`; put together they are `text` again. The boundaries are syntok's (numbers like $3.14 stay whole).
+
+    Example:
+        >>> split_sentences("It costs $3.14. Buy it!")
+        ['It costs $3.14. ', 'Buy it!']
+    """
+    from syntok import segmenter
+
+    starts = [sentence[0].offset for paragraph in segmenter.analyze(text) for sentence in paragraph if sentence]
+    cuts = [0, *starts[1:], len(text)]  # white space in front belongs to the first sentence
+    return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if b > a]

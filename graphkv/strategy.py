@@ -1,0 +1,104 @@
+"""What every way of reading answers with, and the one method it must have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from graphkv.graph import SegmentGraph
+
+
+@dataclass(frozen=True)
+class SegmentUse:
+    """One segment that the question could read.
+
+    Attributes:
+        id: the segment's id. tokens: tokens it was given, counted once for each of its blocks.
+        blocks: names of its blocks, for example ``("a@0", "a@1")``.
+        reads: ids of the segments it was re-encoded on.
+        reused: True if all of its KV was there already.
+        score: the retrieval score it came with, if any.
+    """
+
+    id: str
+    tokens: int
+    blocks: tuple[str, ...]
+    reads: tuple[str, ...]
+    reused: bool
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds.
+
+    Attributes:
+        plan: tokenising and laying out. encode: blocks that were not in the store. assemble: stored KV into one cache.
+        first_token: from the call to the first new token (TTFT); in a batch it is the batch's.
+        total: from the call to the whole answer.
+    """
+
+    plan: float
+    encode: float
+    assemble: float
+    first_token: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What :meth:`graphkv.GraphKV.ask` gives back; ``str(answer)`` is its text.
+
+    Attributes:
+        text: the answer, special tokens left out.
+        token_ids: the generated ids. finish_reason: ``"stop"`` (end token or stop string) or ``"length"``.
+        segments: the segments that the question read.
+        layout: name of the layout. tokens_reused: context tokens whose KV came from the store.
+        tokens_computed: tokens that were encoded for this answer, the question included, the answer not.
+        tokens_generated: new tokens. timings: seconds by part.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    segments: tuple[SegmentUse, ...]
+    layout: str
+    tokens_reused: int
+    tokens_computed: int
+    tokens_generated: int
+    timings: Timings
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Score(float):
+    """A log-likelihood (natural log, summed over the continuation's tokens), with what lm_eval also wants to know.
+
+    Attributes:
+        tokens: how many tokens the continuation has.
+        is_greedy: True if greedy decoding would produce exactly this continuation.
+
+    Example:
+        >>> s = Score(-1.5, tokens=3, is_greedy=True)
+        >>> s / s.tokens
+        -0.5
+    """
+
+    tokens: int
+    is_greedy: bool
+
+    def __new__(cls, value: float, *, tokens: int, is_greedy: bool) -> Score:
+        self = super().__new__(cls, value)
+        self.tokens, self.is_greedy = tokens, is_greedy
+        return self
+
+
+class Strategy(Protocol):
+    """A way through documents to an answer: documents and a question in, an :class:`Answer` out."""
+
+    def ask(self, graph: SegmentGraph, question: str, *, max_new_tokens: int = 64, **options: Any) -> Answer:
+        """Answer `question` from the segments of `graph`."""
+        ...
