@@ -1,0 +1,167 @@
+"""Segments → KV: encode the blocks of a layout that are not in the store yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graphkv.kv import SegmentKV, block_key
+from graphkv.layout import Layout
+from graphkv.model import GraphModel
+from graphkv.store import MemoryStore
+from graphkv_kernels import BlockPattern, ContextWeight
+
+Progress = Callable[[int, int], None]
+"""Called with (tokens encoded so far, tokens to encode)."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedContext:
+    """KV of every block of a layout but the question.
+
+    Attributes:
+        blocks: one :class:`SegmentKV` a block, in packed order.
+        reused: for each block, whether it came from the store.
+        tokens_reused, tokens_computed: context tokens from the store, and encoded now.
+    """
+
+    layout: Layout
+    blocks: tuple[SegmentKV, ...]
+    reused: tuple[bool, ...]
+    tokens_reused: int
+    tokens_computed: int
+
+
+def block_tokens(layout: Layout, tokens: Mapping[str, Sequence[int]], prefix: Sequence[int]) -> list[tuple[int, ...]]:
+    """Token ids of every block but the question, in packed order."""
+    return [tuple(prefix if layout.blocks[i].segment is None else tokens[layout.blocks[i].segment or ""]) for i in layout.context]
+
+
+def encode_context(
+    model: GraphModel,
+    store: MemoryStore,
+    layout: Layout,
+    tokens: Mapping[str, Sequence[int]],
+    prefix: Sequence[int] = (),
+    *,
+    batch_tokens: int = 4096,
+    progress: Progress | None = None,
+) -> EncodedContext:
+    """Fetch each block from the store or encode it, sources before targets.
+
+    Blocks are encoded several at a time in one packed forward, up to `batch_tokens` new tokens; with ``batch_tokens=1``
+    this is the segment-by-segment procedure. What is encoded goes into the store at once, so an interrupted run keeps it.
+
+    Args:
+        tokens: token ids of each segment, by id. prefix: token ids of the prefix.
+        progress: called after every forward.
+    """
+    ids = block_tokens(layout, tokens, prefix)
+    keys: list[str] = []
+    for i, block in enumerate(layout.blocks[:-1]):
+        sources = [(keys[j], layout.blocks[j].position - block.position) for j in block.reads]
+        keys.append(block_key(model.fingerprint, ids[i], sources))
+
+    found: dict[str, SegmentKV] = {}
+    for key, token_ids in zip(keys, ids, strict=True):
+        if key not in found and (hit := store.get(key, token_ids)) is not None:
+            found[key] = hit
+    reused = tuple(key in found for key in keys)
+    missing = list({key: i for i, key in reversed(list(enumerate(keys))) if key not in found}.values())[::-1]
+    total, done = sum(len(ids[i]) for i in missing), 0
+    for batch in _batches(missing, [len(t) for t in ids], batch_tokens):
+        for kv in _encode_batch(model, layout, batch, ids, keys, found):
+            found[kv.key] = kv
+            store.put(kv)
+        done += sum(len(ids[i]) for i in batch)
+        if progress:
+            progress(done, total)
+    tokens_reused = sum(len(t) for t, hit in zip(ids, reused, strict=True) if hit)
+    return EncodedContext(layout, tuple(found[key] for key in keys), reused, tokens_reused, total)
+
+
+def _batches(blocks: Sequence[int], lengths: Sequence[int], limit: int) -> list[list[int]]:
+    """Cut `blocks`, in order, into runs of at most `limit` tokens (a longer block stands alone)."""
+    batches: list[list[int]] = []
+    size = 0
+    for i in blocks:
+        if not batches or size + lengths[i] > limit:
+            batches.append([])
+            size = 0
+        batches[-1].append(i)
+        size += lengths[i]
+    return batches
+
+
+def _encode_batch(
+    model: GraphModel, layout: Layout, batch: Sequence[int], ids: Sequence[tuple[int, ...]], keys: Sequence[str], found: Mapping[str, SegmentKV]
+) -> list[SegmentKV]:
+    """One forward over the blocks of `batch`, which read one another and blocks that are in `found` already."""
+    blocks = layout.blocks
+    inside = {keys[i]: i for i in batch}
+    outside: dict[tuple[str, int], int] = {}  # the same KV may stand at two positions
+    for i in batch:
+        for j in blocks[i].reads:
+            if not (keys[j] in inside and blocks[inside[keys[j]]].position == blocks[j].position):
+                outside.setdefault((keys[j], blocks[j].position), j)
+    order = [*outside.values(), *batch]
+    place = {(keys[i], blocks[i].position): n for n, i in enumerate(order)}
+    reads = [()] * len(outside) + [tuple(sorted({place[keys[j], blocks[j].position] for j in blocks[i].reads})) for i in batch]
+    pattern = BlockPattern(tuple(len(ids[i]) for i in order), tuple(reads))
+
+    def positions(chosen: Sequence[int]) -> list[int]:
+        return [p for i in chosen for p in range(blocks[i].position, blocks[i].position + len(ids[i]))]
+
+    past = None
+    if outside:
+        read = [found[keys[i]] for i in outside.values()]
+        layers = range(len(model.ropes))
+        past = ([torch.cat([kv.keys[n] for kv in read], 1) for n in layers], [torch.cat([kv.values[n] for kv in read], 1) for n in layers], positions(list(outside.values())))
+    new_keys, new_values = model.encode([t for i in batch for t in ids[i]], positions(batch), pattern, past)
+    made, start = [], 0
+    for i in batch:
+        stop = start + len(ids[i])
+        # clone: a slice would keep the whole batch's memory alive as long as one of its blocks
+        made.append(SegmentKV(keys[i], ids[i], _slices(new_keys, start, stop), _slices(new_values, start, stop)))
+        start = stop
+    return made
+
+
+def _slices(layers: Sequence[Tensor], start: int, stop: int) -> tuple[Tensor, ...]:
+    return tuple(layer[:, start:stop].clone() for layer in layers)
+
+
+def packed_pattern(layout: Layout) -> BlockPattern:
+    """The whole layout, question included, as the kernels take it. Raises LayoutError if it is staged only."""
+    layout._require_packable("packed forward")
+    blocks = [b for b in layout.blocks if b.length]
+    context: tuple[ContextWeight | None, ...] = ()
+    if (layout.temperature, layout.scale) != (1.0, 1.0):
+        weighed = tuple(i for i in layout.exposed if layout.blocks[i].segment is not None)
+        context = (*[None] * (len(blocks) - 1), ContextWeight(weighed, layout.temperature, layout.scale))
+    return BlockPattern(tuple(b.length for b in blocks), tuple(b.reads for b in blocks), context)
+
+
+def packed_logits(
+    model: GraphModel,
+    layout: Layout,
+    tokens: Mapping[str, Sequence[int]],
+    prefix: Sequence[int],
+    question: Sequence[int],
+    *,
+    impl: str | None = None,
+) -> Tensor:
+    """Logits ``[T_question, vocab]`` of the whole layout in one packed forward, without cache or store; differentiable.
+
+    Args:
+        impl: attention kernel, ``dense``, ``gather``, ``flex`` or ``varlen``; the model's own choice by default.
+
+    Raises:
+        LayoutError: the layout exists only as a staged procedure. KernelError: the kernel cannot do it.
+    """
+    pattern = packed_pattern(layout)
+    ids = [t for block in block_tokens(layout, tokens, prefix) for t in block] + list(question)
+    return model.packed_logits(ids, layout.position_ids().tolist(), pattern, impl=impl, keep=len(question))

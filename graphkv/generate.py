@@ -1,0 +1,203 @@
+"""Decoding over an assembled context: batches of questions, sampling, stop strings, streams, log-likelihoods."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphkv.assemble import AssembledContext
+from graphkv.model import GraphModel
+from graphkv.strategy import Score
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Generated text, its ids without padding, and why it ended (``stop`` or ``length``)."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+
+
+class _Clock:
+    """Stopping criterion that never stops: notes when the first token was there."""
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        if self.first is None:
+            self.first = time.perf_counter()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+class _Cancelled:
+    """Stopping criterion that stops when nobody listens to the stream any more."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        return torch.full((input_ids.shape[0],), self.event.is_set(), dtype=torch.bool, device=input_ids.device)
+
+
+class _Ids:
+    """Streamer that puts the new ids into a queue, one at a time; the prompt, which comes first, is passed over."""
+
+    def __init__(self) -> None:
+        self.queue: queue.Queue[int | BaseException | None] = queue.Queue()
+        self._prompt_seen = False
+
+    def put(self, value: Tensor) -> None:
+        if not self._prompt_seen:
+            self._prompt_seen = True
+            return
+        for token in value.flatten().tolist():
+            self.queue.put(int(token))
+
+    def end(self) -> None:
+        """The end is marked by the thread that decodes, after errors have been passed on."""
+
+
+def question_batch(model: GraphModel, context: AssembledContext, questions: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Left-padded token ids and position ids ``[B, T]``, and the mask ``[B, N + T]`` that hides the padding."""
+    longest = max(len(q) for q in questions)
+    ids = torch.full((len(questions), longest), model.pad_token_id)
+    positions = torch.full((len(questions), longest), context.position)
+    mask = torch.ones(len(questions), context.length + longest, dtype=torch.long)
+    for row, question in enumerate(questions):
+        pad = longest - len(question)
+        ids[row, pad:] = torch.tensor(list(question))
+        positions[row, pad:] += torch.arange(len(question))
+        mask[row, context.length : context.length + pad] = 0
+    return ids.to(model.device), positions.to(model.device), mask.to(model.device)
+
+
+def complete(model: GraphModel, context: AssembledContext, questions: Sequence[Sequence[int]], config: Any) -> tuple[list[Completion], float]:
+    """Decode a batch of questions over one context.
+
+    Returns:
+        One completion a question, and the moment (``time.perf_counter()``) at which the first token was there.
+    """
+    ids, positions, mask = question_batch(model, context, questions)
+    clock = _Clock()
+    cache = model.cache(context.keys, context.values, len(questions))
+    out = model.generate(cache, ids, positions, mask, config, reweigh=context.reweigh, stopping=[clock])
+    ends = _end_tokens(config)
+    return [_completion(model, row, ends, config.stop_strings) for row in out.tolist()], clock.first or time.perf_counter()
+
+
+def stream(model: GraphModel, context: AssembledContext, question: Sequence[int], config: Any) -> Iterator[str]:
+    """Decode one question, yielding text as it comes. A stop string is never shown, nor a part of one that comes true.
+
+    Leaving the loop early stops the decoding; an error in it is raised here.
+    """
+    ids, positions, mask = question_batch(model, context, [question])
+    source, cancelled = _Ids(), _Cancelled()
+    cache = model.cache(context.keys, context.values)
+
+    def run() -> None:
+        try:
+            model.generate(cache, ids, positions, mask, config, reweigh=context.reweigh, streamer=source, stopping=[cancelled])  # type: ignore[arg-type]
+        except BaseException as error:  # passed on to the listener, who raises it
+            source.queue.put(error)
+        source.queue.put(None)
+
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="graphkv-stream", daemon=True)
+    thread.start()
+    ends, stops = _end_tokens(config), _listed(config.stop_strings)
+    tokens: list[int] = []
+    shown = 0
+    try:
+        while (item := source.queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            if item in ends:
+                continue
+            tokens.append(item)
+            text, stopped = _cut(_decode(model, tokens), stops)
+            text = text.lstrip()
+            safe = len(text.rstrip()) if stopped else _safe_length(text, stops)
+            if safe > shown:
+                yield text[shown:safe]
+                shown = safe
+            if stopped:
+                break
+        rest = _cut(_decode(model, tokens), stops)[0].strip()
+        if len(rest) > shown:
+            yield rest[shown:]
+    finally:
+        cancelled.event.set()
+        thread.join()
+
+
+def score(model: GraphModel, context: AssembledContext, question: Sequence[int], continuations: Sequence[Sequence[int]], batch_size: int) -> list[Score]:
+    """Log-likelihood of each continuation after the question, natural log, summed over its tokens."""
+    scores: list[Score] = []
+    for start in range(0, len(continuations), batch_size):
+        part = continuations[start : start + batch_size]
+        rows = [[*question, *c] for c in part]
+        ids, positions, mask = question_batch(model, context, rows)
+        logits = model.answer_logits(model.cache(context.keys, context.values, len(rows)), ids, positions, mask, context.reweigh)
+        for row, continuation in enumerate(part):
+            n = len(continuation)
+            targets = torch.tensor(list(continuation), device=logits.device)
+            predicted = logits[row, -n - 1 : -1].float()
+            chosen = predicted.log_softmax(-1).gather(-1, targets[:, None]).sum()
+            scores.append(Score(float(chosen), tokens=n, is_greedy=bool((predicted.argmax(-1) == targets).all())))
+    return scores
+
+
+def _completion(model: GraphModel, row: Sequence[int], ends: frozenset[int], stop_strings: Any) -> Completion:
+    kept: list[int] = []
+    ended = False
+    for token in row:
+        if token in ends:
+            ended = True
+            break
+        kept.append(token)
+    text, stopped = _cut(_decode(model, kept), _listed(stop_strings))
+    while stopped and len(kept) > 1 and _cut(_decode(model, kept[:-1]), _listed(stop_strings))[1]:
+        kept.pop()  # ids up to the one that completed the stop string; what follows in a batch is padding
+    return Completion(text.strip(), tuple(kept), "stop" if ended or stopped else "length")
+
+
+def _decode(model: GraphModel, tokens: Sequence[int]) -> str:
+    text: str = model.tokenizer.decode(list(tokens), skip_special_tokens=True)
+    return text
+
+
+def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """`text` up to the first stop string, and whether there was one."""
+    found = [text.index(s) for s in stops if s in text]
+    return (text[: min(found)], True) if found else (text, False)
+
+
+def _safe_length(text: str, stops: Sequence[str]) -> int:
+    """How much of `text` can be shown: no beginning of a stop string, no half character, no white space at the end."""
+    safe = len(text.rstrip())
+    while safe and text[safe - 1] == "\ufffd":
+        safe -= 1
+    for stop in stops:
+        for n in range(min(len(stop) - 1, len(text)), 0, -1):
+            if text.endswith(stop[:n]):
+                safe = min(safe, len(text) - n)
+                break
+    return safe
+
+
+def _listed(stop_strings: Any) -> list[str]:
+    return [stop_strings] if isinstance(stop_strings, str) else list(stop_strings or ())
+
+
+def _end_tokens(config: Any) -> frozenset[int]:
+    ends = config.eos_token_id
+    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])

@@ -1,0 +1,310 @@
+"""The only file that knows transformers: loading, rope, attention registration, caches, generate.
+
+Two ways of running the model:
+
+*Encoding.* The rotary module is hooked (and unhooked again) to turn nothing, so that the attention function registered
+here as ``graphkv`` sees queries and keys before rotation; it rotates both to the block's positions and calls
+:func:`graphkv_kernels.graph_attention`. What lands in the cache are keys without position.
+
+*Answering.* The assembled cache holds rotated keys, and the question runs through the model's own forward and
+``generate`` with its own attention. Only APE's re-weighing needs a function of ours (``graphkv_answer``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+)
+from transformers.generation.streamers import BaseStreamer
+from transformers.masking_utils import sdpa_mask
+
+import graphkv_kernels
+from graphkv.attention import REWEIGH, Encoding, Reweigh, answer_attention, encode_attention
+from graphkv.errors import InputError, KernelError, ModelError, UnsupportedModelError
+from graphkv.support import check_config, check_kernel, ropes_of
+from graphkv_kernels import BlockPattern
+
+EMBEDDED = Path(__file__).parent / "embedded"
+"""The checkpoint that ships with the package."""
+
+KNOWN_TYPES = frozenset({"llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3_text"})
+"""Architectures that the test suite covers; any other is compared with its own forward when it is loaded."""
+
+
+AttentionInterface.register("graphkv", encode_attention)
+AttentionMaskInterface.register("graphkv", lambda *args, **kwargs: None)
+AttentionInterface.register("graphkv_answer", answer_attention)
+AttentionMaskInterface.register("graphkv_answer", sdpa_mask)
+
+
+class GraphModel:
+    """A decoder and its tokenizer, checked, and able to encode blocks and to answer over an assembled cache.
+
+    Args:
+        model: a loaded transformers causal language model. tokenizer: its tokenizer.
+        kernel: attention kernel for encoding; None takes the default for the device.
+
+    Raises:
+        UnsupportedModelError: the model has a feature that cannot be served; it is named.
+        KernelError: an unknown kernel, or one that cannot run here.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, *, kernel: str | None = None) -> None:
+        check_kernel(kernel)
+        self.model, self.tokenizer, self.kernel = model, tokenizer, kernel
+        self.config = model.config.get_text_config()
+        check_config(self.config)
+        self.decoder: torch.nn.Module = model.get_decoder()
+        self.ropes = ropes_of(self.decoder, self.config)
+        self.lock = threading.RLock()
+        model.eval()
+        if self.config.model_type not in KNOWN_TYPES:
+            self.compare_with_own_forward()
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path | None,
+        *,
+        dtype: str | torch.dtype | None = None,
+        device_map: Any = None,
+        trust_remote_code: bool = False,
+        kernel: str | None = None,
+        **model_kwargs: Any,
+    ) -> GraphModel:
+        """Load a path, a hub id, or (None) the embedded model. Only safetensors are read.
+
+        Raises:
+            ModelError: no such folder, or no checkpoint in it.
+        """
+        check_kernel(kernel)
+        path = EMBEDDED if name is None else Path(name)
+        looks_local = name is None or isinstance(name, Path) or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
+        path = path.expanduser()
+        if path.exists() and not (path / "config.json").is_file():
+            raise ModelError(f"{path} is not a model folder: expected config.json, model.safetensors and a tokenizer in it")
+        if looks_local and not path.exists():
+            raise ModelError(f"no such model folder: {path}; give a folder with config.json, a hub id such as Qwen/Qwen2.5-0.5B, or nothing for the embedded model")
+        where = str(path) if path.exists() else str(name)
+        if dtype is None and name is None:
+            dtype = torch.float32  # stored in 16 bits to be small; a CPU is fastest in float32
+        kwargs = {"device_map": device_map} if device_map is not None else {}
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                where, dtype=dtype or "auto", trust_remote_code=trust_remote_code, use_safetensors=True, **kwargs, **model_kwargs
+            )
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"the model {where!r} could not be loaded: {error}") from error
+        return cls(model, tokenizer, kernel=kernel)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings are; the question's tokens go there."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's dtype."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def window(self) -> int:
+        """Positions that the model was made for."""
+        return int(self.config.max_position_embeddings)
+
+    @property
+    def sliding_window(self) -> int | None:
+        """Tokens that a sliding-window layer sees, None if no layer has a window."""
+        types = getattr(self.config, "layer_types", None)
+        width = getattr(self.config, "sliding_window", None)
+        slides = "sliding_attention" in types if types else getattr(self.config, "use_sliding_window", True)
+        return int(width) if width is not None and slides else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of config, dtype and weights (every tensor's name, shape and up to 1,024 of its values, evenly spread)."""
+        digest = hashlib.sha256(self.config.to_json_string().encode())
+        for name, weight in self.model.named_parameters():
+            flat = weight.detach().flatten()
+            sample = flat[:: max(1, flat.numel() // 1024)].float().cpu().numpy()
+            digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode() + sample.tobytes())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        token_ids: Sequence[int],
+        positions: Sequence[int],
+        pattern: BlockPattern,
+        past: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[int]] | None = None,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Encode blocks in one forward.
+
+        Args:
+            token_ids, positions: of the blocks to encode, ``[T]`` each, in packed order.
+            pattern: all blocks, those of `past` first.
+            past: keys before rotation and values of blocks that are only read, one ``[H_kv, S, D]`` a layer, and their positions ``[S]``.
+
+        Returns:
+            Keys before rotation and values of the new tokens, one ``[H_kv, T, D]`` a layer.
+        """
+        past_keys, past_values, past_positions = past or ((), (), ())
+        cache = DynamicCache([(k[None], v[None]) for k, v in zip(past_keys, past_values, strict=True)]) if past_keys else DynamicCache()
+        self._forward_blocks(token_ids, positions, [*past_positions, *positions], pattern, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        seen = len(past_positions)
+        return [layer.keys[0, :, seen:] for layer in cache.layers], [layer.values[0, :, seen:] for layer in cache.layers]
+
+    def packed_logits(self, token_ids: Sequence[int], positions: Sequence[int], pattern: BlockPattern, *, impl: str | None = None, keep: int = 0) -> Tensor:
+        """Logits ``[T, vocab]`` of one packed forward without a cache; differentiable. `keep` > 0: of the last tokens only."""
+        out = self._forward_blocks(token_ids, positions, positions, pattern, impl=impl, use_cache=False, logits_to_keep=keep)
+        logits: Tensor = out.logits[0]
+        return logits
+
+    def answer_logits(self, cache: DynamicCache, token_ids: Tensor, positions: Tensor, mask: Tensor, reweigh: Reweigh | None) -> Tensor:
+        """Logits ``[B, T, vocab]`` of questions ``[B, T]`` over a cache of rotated keys; `mask` ``[B, N + T]`` is 0 on padding."""
+        with self.lock, self._answering(reweigh), torch.inference_mode():
+            logits: Tensor = self.model(input_ids=token_ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True).logits
+        return logits
+
+    def generate(
+        self,
+        cache: DynamicCache,
+        token_ids: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        config: GenerationConfig,
+        *,
+        reweigh: Reweigh | None = None,
+        streamer: BaseStreamer | None = None,
+        stopping: Sequence[Any] = (),
+    ) -> Tensor:
+        """New token ids ``[B, new]`` after questions ``[B, T]``, by transformers' own ``generate``."""
+        with self.lock, self._answering(reweigh), torch.inference_mode():
+            out: Tensor = self.model.generate(
+                input_ids=token_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                generation_config=config,
+                streamer=streamer,
+                stopping_criteria=list(stopping),
+                tokenizer=self.tokenizer,
+            )
+        return out[:, token_ids.shape[1] :]
+
+    def cache(self, keys: Sequence[Tensor], values: Sequence[Tensor], batch: int = 1) -> DynamicCache:
+        """A transformers cache of rotated keys and values, one ``[H_kv, N, D]`` a layer, seen by every row of a batch."""
+        return DynamicCache([(k.expand(batch, *k.shape), v.expand(batch, *v.shape)) for k, v in zip(keys, values, strict=True)])
+
+    def generation_config(self, config: GenerationConfig | None, overrides: dict[str, Any]) -> GenerationConfig:
+        """The generation settings to use: the caller's; else greedy with the model's own end tokens.
+
+        Raises:
+            InputError: beams or several sequences a question, which share one cache and are not supported.
+        """
+        base = self.model.generation_config
+        if config is None:
+            config = GenerationConfig(do_sample=False, eos_token_id=base.eos_token_id, pad_token_id=base.pad_token_id)
+        config = GenerationConfig.from_dict({**config.to_diff_dict(), **overrides})
+        if config.eos_token_id is None:
+            config.eos_token_id = base.eos_token_id if base.eos_token_id is not None else getattr(self.tokenizer, "eos_token_id", None)
+        if config.pad_token_id is None:
+            config.pad_token_id = self.pad_token_id
+        if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
+            raise InputError("num_beams and num_return_sequences above 1 are not supported: the questions share one context; ask several times instead")
+        config.use_cache = True
+        return config
+
+    @property
+    def pad_token_id(self) -> int:
+        """The id that fills up shorter questions of a batch."""
+        for owner in (self.tokenizer, self.model.generation_config):
+            if getattr(owner, "pad_token_id", None) is not None:
+                return int(owner.pad_token_id)
+        eos = self.model.generation_config.eos_token_id
+        return int(eos[0] if isinstance(eos, list) else eos) if eos is not None else 0
+
+    def compare_with_own_forward(self) -> None:
+        """Encode 12 tokens as three segments and compare the logits with the model's own forward.
+
+        Raises:
+            UnsupportedModelError: they differ, so graphkv does not understand this architecture.
+        """
+        ids = [(7 * i + 3) % int(self.config.vocab_size) for i in range(12)]
+        pattern = BlockPattern((4, 5, 3), ((), (0,), (0, 1)))
+        with torch.inference_mode():
+            try:
+                ours = self.packed_logits(ids, range(12), pattern, impl="dense").double()
+            except (TypeError, RuntimeError, AttributeError, ValueError) as error:
+                raise UnsupportedModelError(f"{self.config.model_type!r} cannot run under graphkv's attention: {error}") from error
+            own = self.model(torch.tensor([ids], device=self.device)).logits[0].double()
+        bound = 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.1
+        apart = float((ours - own).norm() / own.norm())
+        if not apart < bound:
+            raise UnsupportedModelError(
+                f"{self.config.model_type!r} is not supported: encoded by segments its logits differ from its own forward by {apart:.1e} (relative); "
+                f"architectures known to work: {', '.join(sorted(KNOWN_TYPES))}"
+            )
+
+    def _forward_blocks(
+        self, token_ids: Sequence[int], positions: Sequence[int], key_positions: Sequence[int], pattern: BlockPattern, *, impl: str | None = None, **kwargs: Any
+    ) -> Any:
+        encoding = Encoding(pattern, torch.tensor(list(positions)), torch.tensor(list(key_positions)), self.ropes, impl or self.kernel)
+        ids = torch.tensor([list(token_ids)], device=self.device)
+        with self.lock, self._attention("graphkv"), self._unrotated():
+            try:
+                return self.model(input_ids=ids, position_ids=encoding.query_positions[None].to(self.device), graphkv=encoding, **kwargs)
+            except graphkv_kernels.KernelError as error:
+                raise KernelError(str(error)) from error
+
+    @contextmanager
+    def _attention(self, name: str) -> Iterator[None]:
+        before = self.model.config._attn_implementation
+        self.model.set_attn_implementation(name)
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+    @contextmanager
+    def _unrotated(self) -> Iterator[None]:
+        def turn_nothing(module: torch.nn.Module, args: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            cos, sin = output
+            return torch.ones_like(cos), torch.zeros_like(sin)
+
+        handle = self.decoder.rotary_emb.register_forward_hook(turn_nothing)  # type: ignore[union-attr, operator]
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @contextmanager
+    def _answering(self, reweigh: Reweigh | None) -> Iterator[None]:
+        if reweigh is None:
+            yield
+            return
+        token = REWEIGH.set(reweigh)
+        try:
+            with self._attention("graphkv_answer"):
+                yield
+        finally:
+            REWEIGH.reset(token)

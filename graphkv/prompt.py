@@ -1,0 +1,153 @@
+"""Prompt assembly: which text stands before, around and behind the segments, taken from the tokenizer's chat template.
+
+Every piece is tokenised by itself and the ids are spliced; nothing is decoded and tokenised again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphkv.errors import InputError
+from graphkv.segments import Segment
+
+INSTRUCTION = "Answer the question from the documents below. Some of them may have nothing to do with it."
+"""Put before the documents where the chat template has no place for documents of its own."""
+
+_TITLES, _TEXTS, _QUESTION, _DOCUMENTS = ("GKVTITLE0", "GKVTITLE1", "GKVTITLE2"), ("GKVTEXT0", "GKVTEXT1", "GKVTEXT2"), "GKVQUESTION", "GKVDOCUMENTS"
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """The text around segments and question.
+
+    Attributes:
+        prefix: before the first segment (instruction, opening of the turn, BOS). May be empty.
+        document: a titled document; ``{title}`` and ``{text}`` are put in.
+        untitled: a document without a title; ``{text}`` is put in.
+        question: everything after the last segment; ``{question}`` is put in.
+        origin: where it comes from: ``documents`` (a chat template that takes documents), ``messages`` (one that does
+            not: the documents stand in the user's turn), ``plain`` (no chat template), ``custom``.
+
+    Raises:
+        InputError: a placeholder is missing.
+
+    Example:
+        >>> template = PromptTemplate("", "{title}: {text}\\n", "{text}\\n", "Q: {question}\\nA:")
+        >>> template.render(Segment.from_text("a", "It rains.", title="Weather"))
+        'Weather: It rains.\\n'
+    """
+
+    prefix: str
+    document: str
+    untitled: str
+    question: str
+    origin: str = "custom"
+
+    def __post_init__(self) -> None:
+        for name, text, needed in (
+            ("document", self.document, ("{title}", "{text}")),
+            ("untitled", self.untitled, ("{text}",)),
+            ("question", self.question, ("{question}",)),
+        ):
+            for placeholder in needed:
+                if text.count(placeholder) != 1:
+                    raise InputError(f"the prompt template's {name!r} must hold {placeholder} once, got {text!r}")
+
+    def render(self, segment: Segment) -> str:
+        """The text of a segment as the model reads it."""
+        if segment.title:
+            before, after = self.document.split("{text}")
+            return before.replace("{title}", segment.title) + (segment.text or "") + after.replace("{title}", segment.title)
+        before, after = self.untitled.split("{text}")
+        return before + (segment.text or "") + after
+
+    def ask(self, question: str) -> str:
+        """Everything after the last segment."""
+        before, after = self.question.split("{question}")
+        return before + question + after
+
+
+def template_of(tokenizer: Any) -> PromptTemplate:
+    """The template of a tokenizer: its chat template with ``documents``, else one with documents in the user's turn, else a plain one.
+
+    Many chat templates silently ignore ``documents``; that is found out by rendering marked documents and looking.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        bos = getattr(tokenizer, "bos_token", None) if _adds_bos(tokenizer) else None
+        return PromptTemplate(bos or "", "Title: {title}\n{text}\n\n", "{text}\n\n", "Question: {question}\nAnswer:", "plain")
+    return _from_documents(tokenizer) or _from_messages(tokenizer)
+
+
+def tokenize(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Token ids of `text`, nothing added."""
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    bos = getattr(tokenizer, "bos_token_id", None)
+    return bos is not None and list(tokenizer("a")["input_ids"])[:1] == [bos]
+
+
+def _render(tokenizer: Any, content: str, documents: Sequence[Mapping[str, str]] | None) -> str:
+    kwargs: dict[str, Any] = {} if documents is None else {"documents": list(documents)}
+    text: str = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **kwargs)
+    return text
+
+
+def _from_documents(tokenizer: Any) -> PromptTemplate | None:
+    """Read off how the template wraps documents; None if it ignores them or numbers them, so that no wrapper serves all."""
+    titled = _wrapper(_render(tokenizer, _QUESTION, [{"title": t, "text": x} for t, x in zip(_TITLES, _TEXTS, strict=True)]), _TITLES, _TEXTS)
+    if titled is None:
+        return None
+    plain = _wrapper(_render(tokenizer, _QUESTION, [{"text": x} for x in _TEXTS]), None, _TEXTS)
+    prefix, document, question = titled
+    # A template that cannot do without titles still gets the text in: with an empty one.
+    untitled = plain[1] if plain is not None and plain[0] == prefix else document.replace("{title}", "")
+    return PromptTemplate(prefix, document, untitled, question, "documents")
+
+
+def _wrapper(rendered: str, titles: Sequence[str] | None, texts: Sequence[str]) -> tuple[str, str, str] | None:
+    """(prefix, document, question) of a prompt with three marked documents, or None if it cannot be taken apart."""
+    marks = [m for pair in zip(titles, texts, strict=True) for m in pair] if titles else list(texts)
+    marks.append(_QUESTION)
+    if any(rendered.count(m) != 1 for m in marks):
+        return None
+    places = [rendered.index(m) for m in marks]
+    if places != sorted(places):
+        return None  # text before title, or the question in front of the documents
+    parts = []
+    for mark in marks:
+        before, rendered = rendered.split(mark, 1)
+        parts.append(before)
+    step = 2 if titles else 1
+    head, gaps, tail = parts[0], [parts[step], parts[2 * step]], parts[3 * step]
+    inner = [parts[i * step + 1] for i in range(3)] if titles else [""]
+    if gaps[0] != gaps[1] or len(set(inner)) != 1:
+        return None
+    opening = _common_suffix(head, gaps[0])
+    closing = gaps[0][: len(gaps[0]) - len(opening)]
+    if not tail.startswith(closing):
+        closing = ""  # a separator between documents, not an ending of each: it opens every document but the first
+        opening = gaps[0]
+        if not head.endswith(opening):
+            return None
+    document = opening + ("{title}" + inner[0] if titles else "") + "{text}" + closing
+    return head[: len(head) - len(opening)], document, tail[len(closing) :] + "{question}" + rendered
+
+
+def _common_suffix(a: str, b: str) -> str:
+    n = 0
+    while n < min(len(a), len(b)) and a[-1 - n] == b[-1 - n]:
+        n += 1
+    return a[len(a) - n :]
+
+
+def _from_messages(tokenizer: Any) -> PromptTemplate:
+    content = f"{INSTRUCTION}\n\n{_DOCUMENTS}\nQuestion: {_QUESTION}"
+    rendered = _render(tokenizer, content, None)
+    if rendered.count(_DOCUMENTS) != 1 or rendered.count(_QUESTION) != 1:
+        raise InputError("the tokenizer's chat template does not show the user's message: pass template=PromptTemplate(...)")
+    prefix, rest = rendered.split(_DOCUMENTS)
+    return PromptTemplate(prefix, "- Title: {title}\n{text}\n", "- {text}\n", rest.replace(_QUESTION, "{question}"), "messages")

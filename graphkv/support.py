@@ -1,0 +1,66 @@
+"""What can be served: kernels that run here, and models whose features are understood. Refusals are by name, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import graphkv_kernels
+from graphkv.errors import KernelError, UnsupportedModelError, one_of
+from graphkv.kv import Rope
+
+
+def check_kernel(kernel: str | None) -> None:
+    """Raises KernelError if `kernel` is not the name of a kernel that can run here."""
+    if kernel is None:
+        return
+    kernels = graphkv_kernels.available_kernels()
+    if kernel not in kernels:
+        raise KernelError(one_of("kernel", kernel, kernels))
+    if kernels[kernel] is not None:
+        raise KernelError(f"kernel {kernel!r} cannot run here: {kernels[kernel]}")
+
+
+def check_config(config: Any) -> None:
+    """Refuse by name what cannot be served, before any work is done."""
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedModelError(f"{kind!r} is an encoder-decoder model: graphkv needs a decoder")
+    if getattr(config, "kv_lora_rank", None):
+        raise UnsupportedModelError(f"{kind!r} uses multi-head latent attention (MLA): its compressed KV is not supported")
+    odd = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"})
+    if odd:
+        raise UnsupportedModelError(f"{kind!r} has layers of type {', '.join(odd)}: only full and sliding attention are supported")
+    if getattr(config, "use_bidirectional_attention", False):
+        raise UnsupportedModelError(f"{kind!r} is set to bidirectional attention: graphkv needs a causal decoder")
+    parameters = getattr(config, "rope_parameters", None)
+    if not parameters:
+        raise UnsupportedModelError(f"{kind!r} has no rotary position embedding (rope): its keys cannot be placed anew")
+    nested = [p for p in parameters.values() if isinstance(p, dict)] or [parameters]
+    for rope_type in {p.get("rope_type", "default") for p in nested}:
+        if rope_type not in ("default", "linear", "llama3", "yarn"):
+            raise UnsupportedModelError(
+                f"{kind!r} has rope type {rope_type!r}, whose frequencies depend on the length of the input: keys cannot be moved; movable: default, linear, llama3, yarn"
+            )
+
+
+def ropes_of(decoder: torch.nn.Module, config: Any) -> list[Rope]:
+    """One rope a layer; layers of the same kind share one."""
+    module = getattr(decoder, "rotary_emb", None)
+    if module is None:
+        raise UnsupportedModelError(f"{config.model_type!r} has no rotary position embedding (rope) of its own: its keys cannot be placed anew")
+    types: Sequence[str] = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    made: dict[str, Rope] = {}
+    for kind in set(types):
+        prefix = f"{kind}_" if hasattr(module, f"{kind}_inv_freq") else ""
+        frequencies = getattr(module, f"{prefix}inv_freq", None)
+        if frequencies is None:
+            raise UnsupportedModelError(f"{config.model_type!r}: its rope shows no inv_freq for {kind} layers")
+        if frequencies.dtype != torch.float32:
+            raise UnsupportedModelError(
+                f"the rope frequencies were cast to {frequencies.dtype}: .to(dtype) on a loaded model does that and ruins long contexts; load with dtype=... instead"
+            )
+        made[kind] = Rope(frequencies.detach(), float(getattr(module, f"{prefix}attention_scaling", 1.0)))
+    return [made[kind] for kind in types]
