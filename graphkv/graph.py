@@ -5,6 +5,7 @@ An edge ``u → v`` means: target v reads source u. The graph knows nothing of t
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
@@ -199,7 +200,7 @@ class SegmentGraph:
             max_tokens: the longest a segment may be.
         """
         parts = {segment.id: split_segment(segment, count, max_tokens) for segment in self.segments}
-        edges = [(a.id, b.id) for chain in parts.values() for a, b in zip(chain, chain[1:], strict=False)]
+        edges = [(a.id, b.id) for chain in parts.values() for a, b in itertools.pairwise(chain)]
         edges += [(a.id, b.id) for u, v in self.edges if u != v for a in parts[u] for b in parts[v]]
         edges += [(part.id, part.id) for u, v in self.edges if u == v for part in parts[u]]
         return SegmentGraph((part for chain in parts.values() for part in chain), edges)

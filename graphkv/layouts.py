@@ -7,6 +7,7 @@ character a block: row reads column. :func:`make_layout` is the way in.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -184,7 +185,7 @@ def graph_hops(
         groups.append(ranked[at : at + size])
         at += size
     groups.append(ranked[at:])
-    edges = [(u, v) for before, after in zip(groups, groups[1:], strict=False) for u in before for v in after]
+    edges = [(u, v) for before, after in itertools.pairwise(groups) for u in before for v in after]
     return _place("graph_hops", rounds_of(graph.with_edges(edges), "topological"), sizes, positions=positions, view=view, prefix_visible=prefix_visible)
 
 

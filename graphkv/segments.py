@@ -6,6 +6,7 @@ unit that is encoded into one KV cache: a document, a part of a long one, or tok
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -218,4 +219,4 @@ def split_sentences(text: str) -> list[str]:
 
     starts = [sentence[0].offset for paragraph in segmenter.analyze(text) for sentence in paragraph if sentence]
     cuts = [0, *starts[1:], len(text)]  # white space in front belongs to the first sentence
-    return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    return [text[a:b] for a, b in itertools.pairwise(cuts) if b > a]
