@@ -72,27 +72,31 @@ def node_places(graph: SegmentGraph, *, column: float = 15.0, rows: int = 48) ->
             height[id] = (i + 0.5) / len(layer)
         parts = math.ceil(len(layer) / rows)
         columns += [layer[i::parts] for i in range(parts)]  # dealt out in turn: each column spans the whole height
-    tall = max(len(c) for c in columns)
-    span = max(tall, 6) * 1.6
+    span = max(4, *map(len, columns)) * 1.6
     xy = {
         id: (1.0 + x * column, (i + 0.5) / len(ids) * span + 0.45 * (x % 2))  # neighbouring columns half a line apart
         for x, ids in enumerate(columns)
         for i, id in enumerate(ids)
     }
-    return Places(xy, column * len(columns), span + 1.0, {})
+    return Places(xy, column * len(columns) - 1.0, span + 1.0, {})
 
 
 def _circle(graph: SegmentGraph) -> Places:
     """Around a circle, labels pointing outwards; its size grows with the number of nodes."""
     count = len(graph)
     radius = max(6.0, count * 1.5 / math.tau)
-    middle = radius + 12.0
+    middle = radius + 2.0 + 0.58 * max(len(label_of(graph, id)) for id in graph.ids)  # room for the longest label
     turns = [math.tau * i / count - math.pi / 2 for i in range(count)]
     xy = {id: (middle + radius * math.cos(t), middle + radius * math.sin(t)) for id, t in zip(graph.ids, turns, strict=True)}
     return Places(xy, 2 * middle, 2 * middle, {id: math.degrees(t) for id, t in zip(graph.ids, turns, strict=True)})
 
 
-def shorten(text: str, limit: int = 24) -> str:
+def label_of(graph: SegmentGraph, id: str) -> str:
+    """What stands beside a node: the segment's title, or else its id."""
+    return shorten(graph[id].title or id)
+
+
+def shorten(text: str, limit: int = 22) -> str:
     """`text` on one line, cut with an ellipsis if it is longer than `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
@@ -116,10 +120,10 @@ def draw_graph(graph: SegmentGraph, path: str | Path) -> Path:
     """
     places = node_places(graph)
     unit = 0.15  # inches a label height
-    figure = _figure(max(4.0, places.width * unit), max(2.2, places.height * unit + 0.3))
+    figure = _figure(max(4.0, places.width * unit), max(1.6, places.height * unit + 0.6))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_xlim(-0.5, places.width)
-    axes.set_ylim(places.height + 1.2, -0.8)
+    axes.set_ylim(places.height + 2.4, -1.0)
     axes.axis("off")
     reads = {id: bool(graph.sources(id)) for id in graph.ids}
     faint = 0.75 if len(graph.edges) < 150 else 0.35
@@ -127,7 +131,7 @@ def draw_graph(graph: SegmentGraph, path: str | Path) -> Path:
         (x0, y0), (x1, y1) = places.xy[u], places.xy[v]
         if u == v:
             continue
-        bend = 0.12 if not places.angles else 0.0
+        bend = 0.07 if not places.angles else 0.0
         axes.annotate(
             "",
             xy=(x1, y1),
@@ -145,7 +149,7 @@ def draw_graph(graph: SegmentGraph, path: str | Path) -> Path:
         )
     for id, (x, y) in places.xy.items():
         axes.plot(x, y, "o", markersize=6, color=ROLE_COLOURS["target" if reads[id] else "source"], zorder=3)
-        _label(axes, graph[id].title or id, x, y, places.angles.get(id))
+        _label(axes, label_of(graph, id), x, y, places.angles.get(id))
     _legend(axes, {"reads others": ROLE_COLOURS["target"], "reads no other": ROLE_COLOURS["source"]}, "lower left")
     return _save(figure, path)
 
@@ -154,12 +158,12 @@ def _label(axes: Any, text: str, x: float, y: float, angle: float | None) -> Non
     style = {"fontsize": 7.5, "va": "center", "zorder": 4, "rotation_mode": "anchor"}
     if angle is None:
         box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-        axes.text(x + 0.7, y, shorten(text), ha="left", bbox=box, **style)
+        axes.text(x + 0.7, y, text, ha="left", bbox=box, **style)
         return
     left = 90 < angle % 360 < 270  # never upside down
     out = math.radians(angle)
     axes.text(
-        x + 0.7 * math.cos(out), y + 0.7 * math.sin(out), shorten(text, 22), ha="right" if left else "left", rotation=-angle + (180 if left else 0), **style
+        x + 0.7 * math.cos(out), y + 0.7 * math.sin(out), text, ha="right" if left else "left", rotation=-angle + (180 if left else 0), **style
     )
 
 
@@ -185,7 +189,7 @@ def draw_layout(layout: Layout, path: str | Path) -> Path:
     shown = [i for i, block in enumerate(layout.blocks) if block.length]
     total = layout.total_tokens
     figure = _figure(8.4, 7.6)
-    axes = figure.add_axes((0.2, 0.06, 0.78, 0.8))
+    axes = figure.add_axes((0.2, 0.02, 0.78, 0.87))
     axes.imshow(_mask_image(layout), extent=(0, total, total, 0), interpolation="nearest", aspect="auto")
     edges = [layout.starts[i] for i in shown] + [total]
     if len(shown) <= 60:
@@ -208,7 +212,7 @@ def draw_layout(layout: Layout, path: str | Path) -> Path:
     axes.tick_params(axis="y", length=0, pad=14)
     options = ", ".join(f"{k}={v}" for k, v in layout.options.items())
     title = f"{layout.name}{f' ({options})' if options else ''}: {len(shown)} blocks, {total:,} tokens, window {layout.window:,}"
-    figure.text(0.2, 0.965, title, fontsize=10, va="center")
+    figure.text(0.2, 0.972, title, fontsize=10, va="center")
     roles = {role: colour for role, colour in ROLE_COLOURS.items() if any(layout.blocks[i].role == role for i in shown)}
     _legend(axes, roles, "upper right")
     return _save(figure, path)
