@@ -149,7 +149,7 @@ class GraphModel:
             digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode() + sample.tobytes())
         return digest.hexdigest()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(
         self,
         token_ids: Sequence[int],
@@ -181,7 +181,7 @@ class GraphModel:
 
     def answer_logits(self, cache: DynamicCache, token_ids: Tensor, positions: Tensor, mask: Tensor, reweigh: Reweigh | None) -> Tensor:
         """Logits ``[B, T, vocab]`` of questions ``[B, T]`` over a cache of rotated keys; `mask` ``[B, N + T]`` is 0 on padding."""
-        with self.lock, self._answering(reweigh), torch.inference_mode():
+        with self.lock, self._answering(reweigh), torch.no_grad():
             logits: Tensor = self.model(input_ids=token_ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True).logits
         return logits
 
@@ -198,7 +198,7 @@ class GraphModel:
         stopping: Sequence[Any] = (),
     ) -> Tensor:
         """New token ids ``[B, new]`` after questions ``[B, T]``, by transformers' own ``generate``."""
-        with self.lock, self._answering(reweigh), torch.inference_mode():
+        with self.lock, self._answering(reweigh), torch.no_grad():
             out: Tensor = self.model.generate(
                 input_ids=token_ids,
                 attention_mask=mask,
@@ -251,7 +251,7 @@ class GraphModel:
         """
         ids = [(7 * i + 3) % int(self.config.vocab_size) for i in range(12)]
         pattern = BlockPattern((4, 5, 3), ((), (0,), (0, 1)))
-        with torch.inference_mode():
+        with torch.no_grad():
             try:
                 ours = self.packed_logits(ids, range(12), pattern, impl="dense").double()
             except (TypeError, RuntimeError, AttributeError, ValueError) as error:
