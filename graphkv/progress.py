@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 AFTER_SECONDS = 2.0
 
@@ -17,22 +22,28 @@ def late_progress(label: str) -> Iterator[Callable[[int, int], None]]:
         >>> with late_progress("encoding") as update:
         ...     update(1, 10)
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    bar = Progress(TextColumn(label), BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f}"), TimeRemainingColumn(), console=console, transient=True)
-    started, task = time.perf_counter(), None
+    started = time.perf_counter()
+    shown: tuple[Progress, TaskID] | None = None
 
     def update(done: int, total: int) -> None:
-        nonlocal task
-        if task is None and console.is_terminal and time.perf_counter() - started > AFTER_SECONDS:
-            bar.start()
-            task = bar.add_task(label, total=total)
-        if task is not None:
-            bar.update(task, completed=done, total=total)
+        nonlocal shown
+        if shown is None and sys.stderr.isatty() and time.perf_counter() - started > AFTER_SECONDS:
+            shown = _start(label, total)
+        if shown is not None:
+            shown[0].update(shown[1], completed=done, total=total)
 
     try:
         yield update
     finally:
-        bar.stop()
+        if shown is not None:
+            shown[0].stop()
+
+
+def _start(label: str, total: int) -> tuple[Progress, TaskID]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    count = TextColumn("{task.completed:,.0f} of {task.total:,.0f}")
+    bar = Progress(TextColumn(label), BarColumn(), count, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    bar.start()
+    return bar, bar.add_task(label, total=total)

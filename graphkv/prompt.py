@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from graphkv.errors import InputError
 from graphkv.segments import Segment
 
@@ -81,7 +83,9 @@ def template_of(tokenizer: Any) -> PromptTemplate:
 
 
 def tokenize(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """Token ids of `text`, nothing added."""
+    """Token ids of `text`, nothing added. Raises InputError if there is no tokenizer."""
+    if tokenizer is None:
+        raise InputError("this engine has no tokenizer: give token ids instead of text, or pass a (model, tokenizer) pair with one")
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
 
 
@@ -98,10 +102,13 @@ def _render(tokenizer: Any, content: str, documents: Sequence[Mapping[str, str]]
 
 def _from_documents(tokenizer: Any) -> PromptTemplate | None:
     """Read off how the template wraps documents; None if it ignores them or numbers them, so that no wrapper serves all."""
-    titled = _wrapper(_render(tokenizer, _QUESTION, [{"title": t, "text": x} for t, x in zip(_TITLES, _TEXTS, strict=True)]), _TITLES, _TEXTS)
+    try:
+        titled = _wrapper(_render(tokenizer, _QUESTION, [{"title": t, "text": x} for t, x in zip(_TITLES, _TEXTS, strict=True)]), _TITLES, _TEXTS)
+        plain = _wrapper(_render(tokenizer, _QUESTION, [{"text": x} for x in _TEXTS]), None, _TEXTS)
+    except TemplateError:  # it wants documents of another shape than {title, text}
+        return None
     if titled is None:
         return None
-    plain = _wrapper(_render(tokenizer, _QUESTION, [{"text": x} for x in _TEXTS]), None, _TEXTS)
     prefix, document, question = titled
     # A template that cannot do without titles still gets the text in: with an empty one.
     untitled = plain[1] if plain is not None and plain[0] == prefix else document.replace("{title}", "")
