@@ -94,7 +94,7 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 
 
 def _merge(one: _Part, other: _Part) -> _Part:
-    out = torch.lerp(one.out, other.out, torch.sigmoid(other.lse - one.lse).unsqueeze(-1))
+    out = torch.lerp(one.out, other.out, torch.sigmoid(other.lse - one.lse).unsqueeze(-1).to(one.out.dtype))
     return _Part(out, torch.logaddexp(one.lse, other.lse))
 
 
@@ -172,6 +172,6 @@ def _attend_tiles(
         if read is not None:
             before_out = _tile_view(read.out, group, tiles, per_token)[:, :, rows].transpose(0, 1)
             before_lse = _tile_view(read.lse, group, tiles, per_token)[:, :, rows].transpose(0, 1)
-            out = torch.lerp(before_out, out, torch.sigmoid(lse - before_lse).unsqueeze(-1))
+            out = torch.lerp(before_out, out, torch.sigmoid(lse - before_lse).unsqueeze(-1).to(out.dtype))
         # out is [N, K, F, D] with F = (query head, token) inside a chunk.
         out_KGNTD[:, :, :, top:bottom].copy_(out.unflatten(2, (per_token, bottom - top)).permute(1, 2, 0, 3, 4))

@@ -112,14 +112,12 @@ def _read_runs(pattern: BlockPattern, first: int) -> tuple[Tensor, Tensor, Tenso
     return target[begins], starts[source[begins]], starts[source[ends] + 1]
 
 
-def _tile_pairs(q_lo: Tensor, q_hi: Tensor, k_lo: Tensor, k_hi: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each rectangle of tokens the tiles it touches: index of the rectangle, tile row, tile column."""
-    rows = (q_hi - 1) // size - q_lo // size + 1
-    columns = (k_hi - 1) // size - k_lo // size + 1
-    area = rows * columns
-    which = torch.repeat_interleave(torch.arange(len(area)), area)
-    place = torch.arange(len(which)) - torch.repeat_interleave(area.cumsum(0) - area, area)
-    return which, (q_lo // size)[which] + place // columns[which], (k_lo // size)[which] + place % columns[which]
+def _spread(lo: Tensor, hi: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The tiles that token spans [lo, hi) touch: index of the span, tile."""
+    count = (hi - 1) // size - lo // size + 1
+    which = torch.repeat_interleave(torch.arange(len(count)), count)
+    place = torch.arange(len(which)) - torch.repeat_interleave(count.cumsum(0) - count, count)
+    return which, (lo // size)[which] + place
 
 
 def _clip(lo: Tensor, hi: Tensor, tile: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -133,28 +131,38 @@ def _triangle(height: Tensor) -> Tensor:
 
 def _tile_counts(pattern: BlockPattern, first: int, size: int, columns: int) -> tuple[Tensor, Tensor]:
     """Tiles with an allowed pair, as row · columns + column in ascending order, and how many pairs each allows."""
-    offset = pattern.starts[first]
-    starts = torch.tensor(pattern.starts)
-    # What is read in full: a tile allows as many pairs as its overlap with the rectangle has.
-    target, k_lo, k_hi = _read_runs(pattern, first)
+    offset, starts = pattern.starts[first], torch.tensor(pattern.starts)
+    rows, width = -(-(pattern.tokens - offset) // size), columns + 1
+    # One integer a tile, as the mask's own index has. `steps` is summed along each row, `points` is not.
+    steps, points = torch.zeros(rows * width, dtype=torch.int32), torch.zeros(rows * width, dtype=torch.int32)
+
+    def add(grid: Tensor, row: Tensor, column: Tensor, pairs: Tensor) -> None:
+        grid.index_add_(0, row * width + column, pairs.to(torch.int32))
+
+    # What is read in full. The keys [left, right) meet a tile j in f(right) - f(left) columns, where f(x) is `size` for the tiles
+    # before x, x % size in the tile of x, and 0 after it: four numbers for a run of any length.
+    target, left, right = _read_runs(pattern, first)
     q_lo, q_hi = starts[target] - offset, starts[target + 1] - offset
-    which, row, column = _tile_pairs(q_lo, q_hi, k_lo, k_hi, size)
+    which, row = _spread(q_lo, q_hi, size)
     top, bottom = _clip(q_lo[which], q_hi[which], row, size)
-    left, right = _clip(k_lo[which], k_hi[which], column, size)
-    tiles, pairs = [row * columns + column], [(bottom - top) * (right - left)]
-    # A block's own causal triangle: the pairs with key <= query, counted in closed form.
+    height, left, right = bottom - top, left[which], right[which]
+    add(steps, row, left // size, height * size)
+    add(steps, row, right // size, -height * size)
+    add(points, row, right // size, height * (right % size))
+    add(points, row, left // size, -height * (left % size))
+
+    # A block's own causal triangle: the pairs with key <= query, counted in closed form for each tile that it touches.
     own_lo, own_hi = starts[first:-1], starts[first + 1 :]
-    which, row, column = _tile_pairs(own_lo - offset, own_hi - offset, own_lo, own_hi, size)
-    top, bottom = _clip(own_lo[which] - offset, own_hi[which] - offset, row, size)
-    left, right = _clip(own_lo[which], own_hi[which], column, size)
-    top, bottom = top + offset, bottom + offset
-    tiles.append(row * columns + column)
-    pairs.append(_triangle(bottom - left) - _triangle(top - left) - _triangle(bottom - right) + _triangle(top - right))
-    # One integer a tile, as the mask's own index holds: cheaper than sorting the tiles.
-    rows = -(-(pattern.tokens - offset) // size)
-    total = torch.zeros(rows * columns, dtype=torch.long).index_add_(0, torch.cat(tiles), torch.cat(pairs))
-    tile = total.nonzero().squeeze(1)
-    return tile, total[tile]
+    block, row = _spread(own_lo - offset, own_hi - offset, size)
+    which, column = _spread(own_lo[block], own_hi[block], size)
+    block, row = block[which], row[which]
+    top, bottom = (x + offset for x in _clip(own_lo[block] - offset, own_hi[block] - offset, row, size))
+    left, right = _clip(own_lo[block], own_hi[block], column, size)
+    add(points, row, column, _triangle(bottom - left) - _triangle(top - left) - _triangle(bottom - right) + _triangle(top - right))
+
+    total = steps.view(rows, width).cumsum_(1).add_(points.view(rows, width))[:, :columns]
+    row, column = total.nonzero(as_tuple=True)
+    return row * columns + column, total[row, column]
 
 
 def _tile_lists(tile: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:

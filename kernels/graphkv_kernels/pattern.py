@@ -91,7 +91,8 @@ class BlockPattern:
     def _check_context(self, block: int, weight: ContextWeight) -> None:
         stray = sorted(set(weight.blocks) - set(self.reads[block]))
         if stray or not weight.blocks or len(set(weight.blocks)) != len(weight.blocks):
-            raise PatternError(f"expected the context of block {block} to name some of {tuple(self.reads[block])} once each, got {weight.blocks}")
+            among = tuple(self.reads[block])
+            raise PatternError(f"expected the context of block {block} to name some of {among} once each, got {weight.blocks}")
         if not (weight.temperature > 0 and math.isfinite(weight.temperature) and math.isfinite(weight.scale)):
             raise PatternError(f"block {block}: expected temperature > 0 and a finite scale, got {weight.temperature} and {weight.scale}")
 
