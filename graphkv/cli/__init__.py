@@ -1,0 +1,49 @@
+"""The command line. One file a verb; nothing heavy is imported before a verb runs.
+
+    ask.py      graphkv ask     answer a question from a file of documents
+    show.py     graphkv show    draw a graph and its block mask; page.py and page.html make the HTML page
+    demo.py     graphkv demo    the main job on the embedded model
+    doctor.py   graphkv doctor  what this machine has
+    bench/      graphkv bench   benchmarks, one file each
+    common.py   what the verbs share: errors, options, loading
+
+To add a verb: a file with one function, and a line here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graphkv.cli import ask, bench, demo, doctor, show
+from graphkv.cli.common import guarded, set_debug
+
+app = typer.Typer(
+    help="Let a language model read a graph of documents: each is encoded once and attends along the edges.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+)
+for name, verb in (("ask", ask.ask), ("show", show.show), ("demo", demo.demo), ("doctor", doctor.doctor)):
+    app.command(name)(guarded(verb))
+app.add_typer(bench.app, name="bench")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"graphkv {version('graphkv')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", envvar="GRAPHKV_DEBUG", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    set_debug(debug)
+
+
+__all__ = ["app"]
