@@ -5,6 +5,7 @@ Nothing here touches pyplot, so the caller's backend and open figures stay as th
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,7 @@ def draw_layout(layout: Layout, path: str | Path) -> Path:
     if len(shown) <= 60:
         lines = edges
     else:  # only where one round, or one role, ends
-        lines = [layout.starts[b] for a, b in zip(shown, shown[1:], strict=False) if _group(layout, a) != _group(layout, b)]
+        lines = [layout.starts[b] for a, b in itertools.pairwise(shown) if _group(layout, a) != _group(layout, b)]
     axes.hlines(lines, 0, total, color="#adb5bd", linewidth=0.4)
     axes.vlines(lines, 0, total, color="#adb5bd", linewidth=0.4)
     for i in shown:
@@ -240,7 +241,7 @@ def _row_names(layout: Layout, shown: list[int]) -> list[tuple[float, str]]:
     """Labels that fit: block by block while there is room, else one a round."""
     middle = [(layout.starts[i] + layout.starts[i + 1]) / 2 for i in shown]
     gap = layout.total_tokens / 62
-    if all(b - a >= gap for a, b in zip(middle, middle[1:], strict=False)):
+    if all(b - a >= gap for a, b in itertools.pairwise(middle)):
         return [(at, shorten(layout.blocks[i].name, 26)) for at, i in zip(middle, shown, strict=True)]
     groups: dict[tuple[str, int], list[int]] = {}
     for i in shown:

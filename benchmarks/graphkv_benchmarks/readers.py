@@ -5,6 +5,7 @@ To add a data set: a `read_...` function that returns rows, and a line in `_READ
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ def _decomposition_edges(row: Mapping[str, Any], graph: SegmentGraph, where: str
     for title in titles:
         if title not in graph:
             raise DocumentError(f"{where}: the decomposition names {title!r}, which is not among the passages {', '.join(graph.ids)}")
-    return [(a, b) for a, b in zip(titles, titles[1:], strict=False) if a != b]
+    return [(a, b) for a, b in itertools.pairwise(titles) if a != b]
 
 
 def _json(path: Path) -> Any:

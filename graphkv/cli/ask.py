@@ -1,0 +1,262 @@
+"""`graphkv ask`: answer a question from a file of documents, under one layout or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graphkv.cli.common import (
+    Dtype,
+    Edges,
+    Json,
+    LayoutOptions,
+    MaxSegmentTokens,
+    Model,
+    choose_rows,
+    load_engine,
+    parse_options,
+    print_json,
+    read_graph,
+    read_rows,
+    warm_up,
+)
+from graphkv.errors import GraphKVError, InputError, LayoutError, one_of
+
+if TYPE_CHECKING:
+    from graphkv.engine import GraphKV
+    from graphkv.graph import SegmentGraph
+    from graphkv.strategy import Answer
+
+COMPARED = ("graph", "graph_full", "block", "pcw", "ape", "sequential")
+"""Layouts that ``--compare`` shows when none is named."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question over one graph; gold answers if the file has them."""
+
+    id: str | None
+    graph: SegmentGraph
+    question: str
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one layout made of one task; `again` is the same question asked a second time, with everything in the store."""
+
+    task: Task
+    answer: Answer | None
+    again: Answer | None = None
+    error: str | None = None
+
+    @property
+    def score(self) -> float | None:
+        """best_subspan_em, where the gold answers are known; an error counts as wrong."""
+        if not self.task.answers:
+            return None
+        from graphkv_benchmarks.scoring import best_subspan_em
+
+        return best_subspan_em(self.answer.text, self.task.answers) if self.answer else 0.0
+
+
+def ask(
+    docs: Annotated[Path, typer.Argument(help="Documents as JSON Lines, or a MoreHopQA file.", show_default=False)],
+    question: Annotated[str | None, typer.Argument(help="What to ask; rows of a data set bring their own.", show_default=False)] = None,
+    layout: Annotated[list[str] | None, typer.Option("--layout", "-l", help="The layout; with --compare it may be given several times.", show_default="graph")] = None,
+    option: LayoutOptions = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Layouts side by side, each with a store of its own.")] = False,
+    rank: Annotated[str | None, typer.Option(help="Score the documents first: bm25. graph_topk and graph_hops rank by it.", show_default=False)] = None,
+    model: Model = None,
+    dtype: Dtype = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="The longest answer.", min=1, show_default="64")] = None,
+    max_segment_tokens: MaxSegmentTokens = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End the answer at this string; may be given several times.", show_default=False)] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the answer while it is made.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Of a data set, only the first N rows.", min=1, show_default=False)] = None,
+    row: Annotated[int | None, typer.Option(help="Of a data set, only row N (the first is 0).", min=0, show_default=False)] = None,
+    edges: Edges = "none",
+    as_json: Json = False,
+) -> None:
+    """Answer a question from documents that read one another.
+
+    DOCS holds one document a line: {"id", "text", "title", "sources": [ids it reads]}.
+
+    [bold]A session[/bold]
+
+    SESSION
+    """
+    layouts = list(layout or (COMPARED if compare else ("graph",)))
+    if len(layouts) > 1 and not compare:
+        raise InputError("several layouts need --compare")
+    if stream and (compare or as_json):
+        raise InputError("--stream prints plain text: it goes with neither --compare nor --json")
+    options = _options_by_layout(layouts, parse_options(option))
+    tasks = _tasks(docs, question, rank, edges, row, limit)
+    if stream and len(tasks) > 1:
+        raise InputError("--stream answers one question: choose one with --row")
+    engine = load_engine(model, dtype, max_segment_tokens)
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop or None}
+    if stream:
+        for piece in engine.stream(tasks[0].graph, tasks[0].question, layout=layouts[0], **settings, **options[layouts[0]]):
+            typer.echo(piece, nl=False)
+        typer.echo()
+        return
+    if compare:
+        warm_up(engine)
+    results = {name: _run(engine, name, tasks, {**settings, **options[name]}, compare) for name in layouts}
+    if as_json:
+        print_json(_as_json(results))
+    elif compare:
+        _print_comparison(results)
+    else:
+        _print_answers(results[layouts[0]])
+
+
+def _options_by_layout(layouts: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each layout gets the options that it has; an option that none of them has is an error."""
+    from graphkv.layouts import layout_options
+
+    valid = {name: layout_options(name) for name in layouts}
+    for key in options:
+        if not any(key in known for known in valid.values()):
+            names = sorted({key for known in valid.values() for key in known})
+            raise LayoutError(one_of(f"option of {', '.join(layouts)}:", key, names or ["none"]))
+    return {name: {key: value for key, value in options.items() if key in known} for name, known in valid.items()}
+
+
+def _tasks(docs: Path, question: str | None, rank: str | None, edges: str, row: int | None, limit: int | None) -> list[Task]:
+    if rank not in (None, "bm25"):
+        raise InputError(one_of("ranking", rank, ["bm25"]))
+    rows = read_rows(docs, edges)
+    if rows is None:
+        if question is None:
+            raise InputError(f'a question is needed: graphkv ask {docs} "..."')
+        if row is not None or limit is not None:
+            raise InputError(f"--row and --limit are for data sets; {docs} holds documents")
+        tasks = [Task(None, read_graph(docs), question)]
+    else:
+        if question is not None and row is None:
+            raise InputError(f"{docs} is a data set whose rows bring their own questions: leave the question out, or choose a row with --row")
+        chosen = choose_rows(rows, row, limit)
+        tasks = [Task(r.id, r.graph, question or r.question, () if question else r.answers) for r in chosen]
+    if rank == "bm25":
+        from graphkv_retrieval import score_documents
+
+        tasks = [Task(t.id, score_documents(t.graph, t.question), t.question, t.answers) for t in tasks]
+    return tasks
+
+
+def _run(engine: GraphKV, layout: str, tasks: Sequence[Task], settings: dict[str, Any], compare: bool) -> list[Outcome]:
+    """Answer every task. When layouts are compared, each begins with an empty store, and one that cannot do a task says so and goes on."""
+    from graphkv.engine import GraphKV
+
+    if compare:
+        engine = GraphKV(engine.model, template=engine.template, max_segment_tokens=engine.max_segment_tokens)
+    outcomes = []
+    for task in _watched(tasks, layout):
+        try:
+            answer = engine.ask(task.graph, task.question, layout=layout, **settings)
+            again = engine.ask(task.graph, task.question, layout=layout, **settings) if compare else None
+            outcomes.append(Outcome(task, answer, again))
+        except GraphKVError as error:
+            if not compare and len(tasks) == 1:
+                raise
+            outcomes.append(Outcome(task, None, error=str(error)))
+    return outcomes
+
+
+def _watched(tasks: Sequence[Task], layout: str) -> Any:
+    """The tasks, with a progress bar on stderr if there are several."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(tasks, description=layout, console=console, transient=True, disable=len(tasks) == 1 or not console.is_terminal)
+
+
+def _as_json(results: Mapping[str, Sequence[Outcome]]) -> Any:
+    """One answer as an object; otherwise a list of them."""
+
+    def entry(layout: str, outcome: Outcome) -> dict[str, Any]:
+        task = outcome.task
+        found: dict[str, Any] = {"layout": layout, "question": task.question}
+        if task.id is not None:
+            found["id"] = task.id
+        if outcome.error is not None:
+            found["error"] = outcome.error
+        if outcome.answer is not None:
+            found |= asdict(outcome.answer)
+        if outcome.again is not None:
+            found["again"] = {"tokens_reused": outcome.again.tokens_reused, "tokens_computed": outcome.again.tokens_computed, "timings": asdict(outcome.again.timings)}
+        if outcome.score is not None:
+            found |= {"gold": list(task.answers), "best_subspan_em": outcome.score}
+        return found
+
+    entries = [entry(layout, outcome) for layout, outcomes in results.items() for outcome in outcomes]
+    return entries[0] if len(entries) == 1 else entries
+
+
+def _print_answers(outcomes: Sequence[Outcome]) -> None:
+    for outcome in outcomes:
+        answer, task = outcome.answer, outcome.task
+        if len(outcomes) > 1 or task.answers:
+            typer.secho(task.question, bold=True)
+        if answer is None:
+            typer.secho(f"error: {outcome.error}", fg=typer.colors.RED, err=True)
+            continue
+        typer.echo(answer.text.strip())
+        if task.answers:
+            typer.secho(f"gold: {' | '.join(task.answers)}  best_subspan_em {outcome.score:.0f}", fg=typer.colors.GREEN if outcome.score else typer.colors.YELLOW)
+        t = answer.timings
+        counts = f"{answer.tokens_reused} tokens reused, {answer.tokens_computed} computed, {answer.tokens_generated} generated"
+        typer.secho(f"{answer.layout}: {counts}; first token {t.first_token:.2f} s, total {t.total:.2f} s", dim=True)
+        if len(outcomes) > 1:
+            typer.echo()
+    if len(outcomes) > 1 and all(o.score is not None for o in outcomes):
+        mean = sum(o.score or 0.0 for o in outcomes) / len(outcomes)
+        typer.secho(f"best_subspan_em {mean:.3f} over {len(outcomes)} rows", bold=True)
+
+
+def _print_comparison(results: Mapping[str, Sequence[Outcome]]) -> None:
+    """One line a layout; over several rows the means."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    several = any(len(outcomes) > 1 for outcomes in results.values())
+    scored = all(o.score is not None for outcomes in results.values() for o in outcomes)
+    table = Table(title=f"means over {len(next(iter(results.values())))} rows" if several else None)
+    table.add_column("layout")
+    table.add_column("answered" if several else "answer", overflow="fold")
+    if scored:
+        table.add_column("best_subspan_em", justify="right")
+    for column in ("tokens\ncomputed", "first\ntoken s", "total s", "again:\nreused", "first\ntoken s"):
+        table.add_column(column, justify="right")
+    for layout, outcomes in results.items():
+        done = [(o.answer, o.again) for o in outcomes if o.answer is not None and o.again is not None]
+        if several:
+            text = Text(f"{len(done)} of {len(outcomes)}")
+        else:
+            text = Text(done[0][0].text.strip()) if done else Text(f"error: {outcomes[0].error}", style="red")
+        cells = [Text(layout), text, *([Text(f"{_mean([o.score or 0.0 for o in outcomes]):.3f}")] if scored else [])]
+        cells += [
+            Text(f"{_mean(values):{form}}" if done else "–")
+            for values, form in (
+                ([a.tokens_computed for a, _ in done], ".0f"),
+                ([a.timings.first_token for a, _ in done], ".2f"),
+                ([a.timings.total for a, _ in done], ".2f"),
+                ([b.tokens_reused for _, b in done], ".0f"),
+                ([b.timings.first_token for _, b in done], ".2f"),
+            )
+        ]
+        table.add_row(*cells)
+    Console().print(table)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

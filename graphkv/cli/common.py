@@ -1,0 +1,160 @@
+"""What the verbs share: how errors are shown, how options are read, how documents and the model are loaded."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from graphkv.errors import GraphKVError, InputError
+
+if TYPE_CHECKING:
+    from graphkv.engine import GraphKV
+    from graphkv.graph import SegmentGraph
+    from graphkv_benchmarks.readers import Row
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DEBUG: ContextVar[bool] = ContextVar("graphkv_debug", default=False)
+
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A folder or a hub id; the embedded model without it.", show_default=False)]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, float16 or auto; the checkpoint's own without it.", show_default=False)]
+MaxSegmentTokens = Annotated[int | None, typer.Option(help="Cut longer documents into chains of segments.", min=1, show_default=False)]
+LayoutOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the layout: rounds=2, view=final, m=1, tiers=1,2,2 ...", show_default=False),
+]
+Edges = Annotated[str, typer.Option(help="For a data set: none, or decomposition (gold information, see the reader).")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, nothing else.")]
+
+
+def set_debug(on: bool) -> None:
+    """Whether errors keep their traceback, for the rest of this command."""
+    _DEBUG.set(on)
+
+
+def guarded(verb: Callable[P, R]) -> Callable[P, R]:
+    """A verb whose own errors become one red line on stderr and exit code 2."""
+
+    @functools.wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return verb(*args, **kwargs)
+        except (GraphKVError, PermissionError, FileExistsError, NotADirectoryError) as error:
+            if _DEBUG.get():
+                raise
+            # As text, not as markup: a message may hold square brackets.
+            typer.secho(f"error: {' '.join(str(error).split())}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(2) from None
+
+    return run
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@contextmanager
+def working(label: str) -> Iterator[None]:
+    """A spinner on stderr, if that is a terminal, while something slow runs."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(label):
+        yield
+
+
+def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """``["m=1", "tiers=1,2,2", "view=final"]`` as ``{"m": 1, "tiers": (1, 2, 2), "view": "final"}``.
+
+    Raises:
+        InputError: a pair without ``=``, or the same key twice.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key or not value.strip():
+            raise InputError(f"--option needs key=value, got {pair!r}; for example --option rounds=2")
+        if key in options:
+            raise InputError(f"--option {key} is given twice")
+        options[key] = _value(value.strip())
+    return options
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)  # numbers, and 1,3 as a tuple
+    except (ValueError, SyntaxError):
+        return text
+
+
+def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | None = None) -> GraphKV:
+    """The engine, with a spinner while weights are read.
+
+    Raises:
+        InputError: an unknown dtype. ModelError: the model cannot be loaded.
+    """
+    from graphkv.errors import one_of
+
+    names = ("auto", "bfloat16", "float16", "float32")
+    if dtype is not None and dtype not in names:
+        raise InputError(one_of("dtype", dtype, names))
+    with working(f"loading {model or 'the embedded model'}"):
+        import transformers
+
+        from graphkv.engine import GraphKV
+
+        # Its bars and hints would stand between a user and one plain line of ours.
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        return GraphKV.from_pretrained(model, dtype=dtype, max_segment_tokens=max_segment_tokens)
+
+
+def warm_up(engine: GraphKV) -> None:
+    """One word asked about one word, into a store of its own: what only the first call pays for should not be shown as a layout's time."""
+    from graphkv.engine import GraphKV
+
+    GraphKV(engine.model, template=engine.template).ask([{"id": "a", "text": "a"}], "a", max_new_tokens=1)
+
+
+def read_graph(path: Path) -> SegmentGraph:
+    """Documents of a JSON Lines file as a graph."""
+    from graphkv.graph import SegmentGraph
+
+    return SegmentGraph.from_jsonl(path)
+
+
+def read_rows(path: Path, edges: str) -> list[Row] | None:
+    """Rows of a data set that `graphkv_benchmarks.readers` recognises; None for a file of documents."""
+    from graphkv_benchmarks.readers import recognise
+
+    reader = recognise(path)
+    return None if reader is None else reader(path, edges=edges)
+
+
+def choose_rows(rows: list[Row], row: int | None, limit: int | None) -> list[Row]:
+    """One row by its index, or the first `limit`.
+
+    Raises:
+        InputError: there is no such row.
+    """
+    if row is None:
+        return rows[:limit]
+    if not 0 <= row < len(rows):
+        raise InputError(f"--row {row}: the file has rows 0 to {len(rows) - 1}")
+    return [rows[row]]

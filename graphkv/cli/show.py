@@ -1,0 +1,77 @@
+"""`graphkv show`: the graph, its block mask, and one HTML page with both and the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graphkv.cli.common import (
+    Dtype,
+    Edges,
+    Json,
+    LayoutOptions,
+    MaxSegmentTokens,
+    Model,
+    choose_rows,
+    load_engine,
+    parse_options,
+    print_json,
+    read_graph,
+    read_rows,
+    working,
+)
+
+if TYPE_CHECKING:
+    from graphkv.graph import SegmentGraph
+    from graphkv.layout import Layout
+
+
+def show(
+    docs: Annotated[Path, typer.Argument(help="Documents as JSON Lines, or a MoreHopQA file.", show_default=False)],
+    question: Annotated[str | None, typer.Argument(help="Planned behind the documents.", show_default=False)] = None,
+    layout: Annotated[str, typer.Option("--layout", "-l", help="The layout.")] = "graph",
+    option: LayoutOptions = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path("graphkv-show"),
+    model: Model = None,
+    dtype: Dtype = None,
+    max_segment_tokens: MaxSegmentTokens = None,
+    row: Annotated[int, typer.Option(help="Of a data set, the row to show.", min=0)] = 0,
+    edges: Edges = "none",
+    as_json: Json = False,
+) -> None:
+    """Draw a graph of documents and who reads whom under a layout.
+
+    Writes graph.png, mask.png and index.html, a page that needs nothing else.
+
+    [bold]A session[/bold]
+
+    SESSION
+    """
+    options = parse_options(option)
+    rows = read_rows(docs, edges)
+    chosen = choose_rows(rows, row, None)[0] if rows is not None else None
+    graph = chosen.graph if chosen is not None else read_graph(docs)
+    asked = question or (chosen.question if chosen is not None else None)
+    engine = load_engine(model, dtype, max_segment_tokens)
+    plan = engine.plan(graph, asked if asked is not None else (), layout=layout, **options)
+    files = write_pictures(graph, plan, out, title=docs.name, question=asked)
+    if as_json:
+        print_json({"files": [str(f) for f in files], "blocks": len(plan.blocks), "tokens": plan.total_tokens, "window": plan.window, "pairs": plan.pairs})
+        return
+    typer.echo(str(plan) if len(plan.blocks) <= 40 else "\n".join([str(plan).splitlines()[0], str(plan).splitlines()[-1]]))
+    for file in files:
+        typer.echo(f"wrote {file}")
+
+
+def write_pictures(graph: SegmentGraph, plan: Layout, out: Path, *, title: str, question: str | None) -> list[Path]:
+    """graph.png, mask.png and index.html in the folder `out`, which is made."""
+    from graphkv.cli.page import graph_page
+    from graphkv.plot import draw_graph, draw_layout
+
+    with working("drawing"):
+        out.mkdir(parents=True, exist_ok=True)
+        page = out / "index.html"
+        page.write_text(graph_page(graph, plan, title=title, question=question), encoding="utf-8")
+        return [draw_graph(graph, out / "graph.png"), draw_layout(plan, out / "mask.png"), page]
