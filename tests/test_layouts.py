@@ -5,6 +5,7 @@ The small graph is the one of the docstrings: a → b → c (b reads a, c reads 
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -79,9 +80,9 @@ def test_drawings_without_prefix_lose_its_row_and_column(name: str) -> None:
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_docstring_draws_what_is_built(name: str) -> None:
     """The 0/1 example in each layout's docstring; cells above the diagonal may be left out there, ``~`` is a weighed 1."""
-    options, rows = WITH_PREFIX[name]
+    _, rows = WITH_PREFIX[name]
     cells = re.findall(r"^ +([PQ]|[abc]\d?)((?: +[01~])+)", LAYOUTS[name].__doc__ or "", re.MULTILINE)
-    found = [re.sub(r"\s", "", row).replace("~", "1").ljust(len(rows), "0") for _, row in cells]
+    found = [re.sub(r"\s", "", row).replace("~", "1")[: len(rows)].ljust(len(rows), "0") for _, row in cells]
     assert found == [row.split()[1] for row in rows]
     assert all(row.startswith(label) for (label, _), row in zip(cells, rows, strict=True))
 
@@ -296,7 +297,7 @@ def edges_of(name: str, ids: list[str], edges: list[tuple[str, str]], scores: di
         return [(u, v) for u in best[: options["m"]] for v in best[options["m"] :]], 1
     first, second = options["tiers"]
     tiers = [best[:first], best[first : first + second], best[first + second :]]
-    return [(u, v) for a, b in zip(tiers, tiers[1:], strict=False) for u in a for v in b], "topological"
+    return [(u, v) for a, b in itertools.pairwise(tiers) for u in a for v in b], "topological"
 
 
 OPTIONS = st.one_of(
