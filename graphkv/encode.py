@@ -136,7 +136,7 @@ def _slices(layers: Sequence[Tensor], start: int, stop: int) -> tuple[Tensor, ..
 
 def packed_pattern(layout: Layout) -> BlockPattern:
     """The whole layout, question included, as the kernels take it. Raises LayoutError if it is staged only."""
-    layout._require_packable("packed forward")
+    layout.require_packable("packed forward")
     blocks = [b for b in layout.blocks if b.length]
     context: tuple[ContextWeight | None, ...] = ()
     if (layout.temperature, layout.scale) != (1.0, 1.0):

@@ -137,7 +137,7 @@ class Layout:
         Raises:
             LayoutError: the layout exists only as a staged procedure.
         """
-        self._require_packable("position_ids()")
+        self.require_packable("position_ids()")
         return torch.cat([torch.arange(b.position, b.position + b.length) for b in self.blocks])
 
     def mask(self) -> torch.Tensor:
@@ -146,7 +146,7 @@ class Layout:
         Raises:
             LayoutError: the layout exists only as a staged procedure.
         """
-        self._require_packable("mask()")
+        self.require_packable("mask()")
         mask = torch.zeros(self.total_tokens, self.total_tokens, dtype=torch.bool)
         for i, block in enumerate(self.blocks):
             rows = slice(self.starts[i], self.starts[i + 1])
@@ -209,7 +209,8 @@ class Layout:
 
         return draw_layout(self, path)
 
-    def _require_packable(self, what: str) -> None:
+    def require_packable(self, what: str) -> None:
+        """Raises LayoutError if the layout exists only as a staged procedure; `what` is what was asked for."""
         if not self.packable:
             raise LayoutError(f"layout {self.name!r} moves keys between its phases: it has no {what}; run it through the staged procedure (engine.ask, engine.logits)")
 
