@@ -1,10 +1,10 @@
 """The errors of the attention kernels.
 
-    KernelError (ValueError)
-    ├── UnknownKernel        no kernel of that name; the message lists the names there are
-    ├── KernelUnavailable    the kernel exists but cannot do this here; the message says why and what would help
-    ├── ShapeError           a tensor's shape, dtype or device is not what the pattern asks for
-    └── PatternError         the block pattern contradicts itself
+KernelError (ValueError)
+├── UnknownKernel        no kernel of that name; the message lists the names there are
+├── KernelUnavailable    the kernel exists but cannot do this here; the message says why and what would help
+├── ShapeError           a tensor's shape, dtype or device is not what the pattern asks for
+└── PatternError         the block pattern contradicts itself
 """
 
 from __future__ import annotations

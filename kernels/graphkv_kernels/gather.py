@@ -10,7 +10,7 @@ F = G · T, the queries of one key head folded into one axis in the order tile, 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 import torch
@@ -67,23 +67,28 @@ def _chunks(length: int) -> list[tuple[int, int]]:
     return [(start, min(start + _CHUNK, length)) for start in range(0, length, _CHUNK)]
 
 
+def _split(x: Tensor, axis: int, parts: int) -> Tensor:
+    """A view with one axis cut into equal parts."""
+    return x.view(*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1 :])
+
+
 def _tile_view(x_KFD: Tensor, group: Group, tiles: Causal, per_token: int) -> Tensor:
     """Equal tiles of a tensor that holds `per_token` rows for each token of a group: [K, N, F, ...]."""
     start, rows = (tiles.start - group.start) * per_token, tiles.length * per_token
-    return x_KFD[:, start : start + tiles.count * rows].unflatten(1, (tiles.count, rows))
+    return _split(x_KFD[:, start : start + tiles.count * rows], 1, tiles.count)
 
 
 def _fold(q_HTD: Tensor, kv_heads: int, group: Group) -> Tensor:
     heads, rows, dim = q_HTD.shape
     per_token = heads // kv_heads
     q_KFD = q_HTD.new_empty(kv_heads, per_token * rows, dim, dtype=compute_dtype(q_HTD.dtype))
-    q_KGTD = q_HTD.unflatten(0, (kv_heads, per_token))
+    q_KGTD = _split(q_HTD, 0, kv_heads)
     for tiles in group.causal:
         folded = _tile_view(q_KFD, group, tiles, per_token)
         start = tiles.start - group.start
-        given = q_KGTD[:, :, start : start + tiles.count * tiles.length].unflatten(2, (tiles.count, tiles.length))
+        given = _split(q_KGTD[:, :, start : start + tiles.count * tiles.length], 2, tiles.count)
         for top, bottom in _chunks(tiles.length):
-            into = folded[:, :, top * per_token : bottom * per_token].unflatten(2, (per_token, bottom - top))
+            into = _split(folded[:, :, top * per_token : bottom * per_token], 2, per_token)
             into.copy_(given[:, :, :, top:bottom].transpose(1, 2))
     return q_KFD
 
@@ -94,7 +99,7 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 
 
 def _merge(one: _Part, other: _Part) -> _Part:
-    out = torch.lerp(one.out, other.out, torch.sigmoid(other.lse - one.lse).unsqueeze(-1).to(one.out.dtype))
+    out = torch.lerp(one.out, other.out, torch.sigmoid(other.lse - one.lse).unsqueeze(-1))
     return _Part(out, torch.logaddexp(one.lse, other.lse))
 
 
@@ -109,14 +114,12 @@ def _read(q_KFD: Tensor, k_KSD: Tensor, v_KSD: Tensor, group: Group, scale: floa
 
 
 def _rectangle(q_KFD: Tensor, k_KSD: Tensor, v_KSD: Tensor, runs: Runs, scale: float) -> _Part:
-    total: _Part | None = None
-    for piece in _pieces(runs):
+    def over(piece: Runs) -> _Part:
         keys, values = _gathered(k_KSD, piece, q_KFD.dtype), _gathered(v_KSD, piece, q_KFD.dtype)
         out, lse = _flash(q_KFD[None], keys[None], values[None], None, scale)
-        part = _Part(out[0], lse[0])
-        total = part if total is None else _merge(total, part)
-    assert total is not None
-    return total
+        return _Part(out[0], lse[0])
+
+    return reduce(_merge, map(over, _pieces(runs)))
 
 
 @lru_cache(maxsize=4096)
@@ -159,10 +162,8 @@ def _attend_tiles(
     kv_heads, per_token = k_KSD.shape[0], out_HTD.shape[0] // k_KSD.shape[0]
     span = slice(tiles.start, tiles.start + tiles.count * tiles.length)
     q_KNFD = _tile_view(q_KFD, group, tiles, per_token)
-    k_KNSD, v_KNSD = (x[:, span].to(q_KFD.dtype).unflatten(1, (tiles.count, tiles.length)) for x in (k_KSD, v_KSD))
-    out_KGNTD = out_HTD[:, span.start - group.start : span.stop - group.start].unflatten(1, (tiles.count, tiles.length)).unflatten(
-        0, (kv_heads, per_token)
-    )
+    k_KNSD, v_KNSD = (_split(x[:, span].to(q_KFD.dtype), 1, tiles.count) for x in (k_KSD, v_KSD))
+    out_KGNTD = _split(_split(out_HTD[:, span.start - group.start : span.stop - group.start], 1, tiles.count), 0, kv_heads)
     for top, bottom in _chunks(tiles.length):
         rows = slice(top * per_token, bottom * per_token)
         mask = _causal_mask(top, bottom, per_token, q_KFD.dtype)
@@ -172,6 +173,6 @@ def _attend_tiles(
         if read is not None:
             before_out = _tile_view(read.out, group, tiles, per_token)[:, :, rows].transpose(0, 1)
             before_lse = _tile_view(read.lse, group, tiles, per_token)[:, :, rows].transpose(0, 1)
-            out = torch.lerp(before_out, out, torch.sigmoid(lse - before_lse).unsqueeze(-1).to(out.dtype))
+            out = torch.lerp(before_out, out, torch.sigmoid(lse - before_lse).unsqueeze(-1))
         # out is [N, K, F, D] with F = (query head, token) inside a chunk.
-        out_KGNTD[:, :, :, top:bottom].copy_(out.unflatten(2, (per_token, bottom - top)).permute(1, 2, 0, 3, 4))
+        out_KGNTD[:, :, :, top:bottom].copy_(_split(out, 2, per_token).permute(1, 2, 0, 3, 4))

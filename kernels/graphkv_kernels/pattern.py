@@ -70,7 +70,7 @@ class BlockPattern:
             if length < 1:
                 raise PatternError(f"expected every block to hold at least 1 token, got {length} in block {block}")
         for block, sources in enumerate(self.reads):
-            if sources and not (0 <= min(sources) and max(sources) < block):
+            if sources and not (min(sources) >= 0 and max(sources) < block):
                 raise PatternError(f"block {block} may read blocks 0 to {block - 1}, got {tuple(sources)}")
             if len(set(sources)) != len(sources):
                 raise PatternError(f"block {block} reads a block twice: {tuple(sources)}")

@@ -78,7 +78,7 @@ def attend_with(
         causal=True,
         **extra,
     )
-    answer: Tensor = out.unflatten(0, (batch, queries)).transpose(1, 2)
+    answer: Tensor = out.view(batch, queries, heads, dim).transpose(1, 2)
     return answer
 
 

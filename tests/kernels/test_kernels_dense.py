@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from graphkv_kernels import BlockPattern, ContextWeight, dense_mask, graph_attention
 from torch.nn.functional import scaled_dot_product_attention
+
+from graphkv_kernels import BlockPattern, ContextWeight, dense_mask, graph_attention
 
 SMALL = BlockPattern(lengths=(1, 2, 1, 2), reads=((), (0,), (), (0, 2)))
 

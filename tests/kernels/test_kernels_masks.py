@@ -6,11 +6,12 @@ import tracemalloc
 
 import pytest
 import torch
-from graphkv_kernels import BlockPattern, ShapeError, block_mask, dense_mask
-from graphkv_kernels.masks import token_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_block_mask
+
+from graphkv_kernels import BlockPattern, ShapeError, block_mask, dense_mask
+from graphkv_kernels.masks import token_mask
 
 
 def lists(count, index):
