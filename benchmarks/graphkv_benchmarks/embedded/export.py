@@ -1,0 +1,53 @@
+"""Write a training checkpoint as a Hugging Face folder: ``python -m graphkv_benchmarks.embedded.export CHECKPOINT OUT``.
+
+The weights are cast to 16 bits for the file only; the model is meant to be run in float32 on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from .net import Shape
+from .vocabulary import load_tokenizer
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def export(checkpoint: Path, out: Path, dtype: str = "float16") -> int:
+    """Save the model, its tokenizer and its generation settings in ``out``; the size of the weights file in bytes.
+
+    Raises:
+        ValueError: if the checkpoint's parameters are not those of the architecture, or ``dtype`` is unknown.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}, expected one of {sorted(DTYPES)}")
+    tokenizer = load_tokenizer(checkpoint)
+    bos, eos, pad = (int(i) for i in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id))
+    model = LlamaForCausalLM(LlamaConfig(**Shape(vocab=len(tokenizer)).config(bos, eos, pad)))  # type: ignore[arg-type]
+    missing, unexpected = model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
+    if unexpected or set(missing) - {"lm_head.weight"}:
+        raise ValueError(f"the checkpoint does not fit: missing {missing}, unexpected {unexpected}")
+    model.tie_weights()
+    model.generation_config = GenerationConfig(bos_token_id=bos, eos_token_id=eos, pad_token_id=pad, max_new_tokens=16, do_sample=False)
+    model.to(DTYPES[dtype]).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return (out / "model.safetensors").stat().st_size
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="graphkv_benchmarks.embedded.export", description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--dtype", default="float16", choices=sorted(DTYPES))
+    args = parser.parse_args(argv)
+    print(f"{args.out}: {export(args.checkpoint, args.out, args.dtype) / 2**20:.1f} MiB of weights")
+
+
+if __name__ == "__main__":
+    main()
