@@ -105,7 +105,7 @@ def _merge(one: _Part, other: _Part) -> _Part:
 
 def _read(q_KFD: Tensor, k_KSD: Tensor, v_KSD: Tensor, group: Group, scale: float) -> _Part | None:
     """The group's queries over all that they read in full."""
-    part = _rectangle(q_KFD, k_KSD, v_KSD, group.runs, scale) if group.runs else None
+    part = _rectangle(q_KFD, k_KSD, v_KSD, group.runs, scale) if group.runs[0] else None
     if group.weight is not None:
         context = _rectangle(q_KFD, k_KSD, v_KSD, group.context, scale / group.weight.temperature)
         context = _Part(context.out, context.lse * group.weight.scale)
@@ -113,13 +113,22 @@ def _read(q_KFD: Tensor, k_KSD: Tensor, v_KSD: Tensor, group: Group, scale: floa
     return part
 
 
-def _rectangle(q_KFD: Tensor, k_KSD: Tensor, v_KSD: Tensor, runs: Runs, scale: float) -> _Part:
-    def over(piece: Runs) -> _Part:
-        keys, values = _gathered(k_KSD, piece, q_KFD.dtype), _gathered(v_KSD, piece, q_KFD.dtype)
-        out, lse = _flash(q_KFD[None], keys[None], values[None], None, scale)
-        return _Part(out[0], lse[0])
+def _rectangle(q_KFD: Tensor, k_KSD: Tensor, v_KSD: Tensor, runs: tuple[Runs, ...], scale: float) -> _Part:
+    if len(runs) > 1:  # each of N equal tiles reads its own keys
+        keys, values = (_gathered(x, sum(runs, ()), q_KFD.dtype) for x in (k_KSD, v_KSD))
+        q_NKFD, k_NKSD, v_NKSD = (_split(x, 1, len(runs)).transpose(0, 1) for x in (q_KFD, keys, values))
+        return _joined(_flash(q_NKFD, k_NKSD, v_NKSD, None, scale))
 
-    return reduce(_merge, map(over, _pieces(runs)))
+    def over(piece: Runs) -> _Part:
+        keys, values = (_gathered(x, piece, q_KFD.dtype) for x in (k_KSD, v_KSD))
+        return _joined(_flash(q_KFD[None], keys[None], values[None], None, scale))
+
+    return reduce(_merge, map(over, _pieces(runs[0])))
+
+
+def _joined(part: _Part) -> _Part:
+    """[N, K, F, D] of a call as [K, N · F, D] of a group."""
+    return _Part(part.out.transpose(0, 1).flatten(1, 2), part.lse.transpose(0, 1).flatten(1, 2))
 
 
 @lru_cache(maxsize=4096)
@@ -170,9 +179,14 @@ def _attend_tiles(
         out, lse = _flash(
             q_KNFD[:, :, rows].transpose(0, 1), k_KNSD[:, :, :bottom].transpose(0, 1), v_KNSD[:, :, :bottom].transpose(0, 1), mask, scale
         )
-        if read is not None:
-            before_out = _tile_view(read.out, group, tiles, per_token)[:, :, rows].transpose(0, 1)
-            before_lse = _tile_view(read.lse, group, tiles, per_token)[:, :, rows].transpose(0, 1)
-            out = torch.lerp(before_out, out, torch.sigmoid(lse - before_lse).unsqueeze(-1))
-        # out is [N, K, F, D] with F = (query head, token) inside a chunk.
-        out_KGNTD[:, :, :, top:bottom].copy_(_split(out, 2, per_token).permute(1, 2, 0, 3, 4))
+        into = out_KGNTD[:, :, :, top:bottom].permute(2, 0, 1, 3, 4)  # [N, K, G, T, D], as F = (query head, token) within a chunk
+        if read is None:
+            into.copy_(_split(out, 2, per_token))
+            continue
+        before_out, before_lse = (_tile_view(x, group, tiles, per_token)[:, :, rows].transpose(0, 1) for x in read)
+        share = torch.sigmoid(lse - before_lse).unsqueeze(-1)
+        before_out, out, share = (_split(x, 2, per_token) for x in (before_out, out, share))
+        if into.dtype == out.dtype:
+            torch.lerp(before_out, out, share, out=into)
+        else:
+            into.copy_(torch.lerp(before_out, out, share))
