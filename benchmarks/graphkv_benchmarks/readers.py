@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from graphkv.errors import DocumentError, InputError, one_of
 from graphkv.graph import SegmentGraph
-from graphkv.segments import Document
 
 Edges = Literal["none", "decomposition"]
 
@@ -81,8 +80,11 @@ def _morehopqa_row(row: Any, where: str, edges: Edges) -> Row:
         if not _is_passage(passage):
             raise DocumentError(f"{where}, passage {number}: expected [title, [sentence, ...]], got {str(passage)[:60]}")
         title, sentences = passage
-        documents.append(Document(title, "".join(sentences), title=title))
-    graph = SegmentGraph.from_documents(documents)
+        documents.append({"id": title, "title": title, "text": "".join(sentences)})
+    try:
+        graph = SegmentGraph.from_documents(documents)
+    except DocumentError as error:
+        raise DocumentError(f"{where}: {error}") from None
     if edges == "decomposition":
         graph = graph.with_edges(_decomposition_edges(row, graph, where))
     used = {"_id", "question", "answer", "context", "no_of_hops"}

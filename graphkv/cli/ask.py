@@ -84,11 +84,13 @@ def ask(
 ) -> None:
     """Answer a question from documents that read one another.
 
-    DOCS holds one document a line: {"id", "text", "title", "sources": [ids it reads]}.
+    DOCS holds one document a line: an object with id, text, and if you like title, score and sources, the ids it reads.
 
     [bold]A session[/bold]
 
-    SESSION
+    \b
+    $ graphkv ask papers.jsonl "Who wrote Ruby Geyser?" --layout grpah
+    error: unknown layout 'grpah'; valid: ape, block, graph, graph_full, graph_hops, graph_sequential, graph_topk, pcw, sequential
     """
     layouts = list(layout or (COMPARED if compare else ("graph",)))
     if len(layouts) > 1 and not compare:

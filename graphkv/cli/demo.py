@@ -32,7 +32,13 @@ def demo(
 
     [bold]A session[/bold]
 
-    SESSION
+    \b
+    $ graphkv demo
+    8 papers, 5 citations; model loaded in 0.2 s
+    wrote demo_out/graph.png
+    wrote demo_out/mask.png
+    wrote demo_out/index.html
+    ...
     """
     from graphkv.cli.show import write_pictures
 

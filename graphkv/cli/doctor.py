@@ -17,7 +17,20 @@ def doctor(as_json: Json = False) -> None:
 
     [bold]A session[/bold]
 
-    SESSION
+    \b
+    $ graphkv doctor
+    machine
+      system         Linux 6.18.44 (x86_64)
+      cores          2
+      memory gib     23.5
+      gpu            none
+      bfloat16       supported, perhaps without hardware for it
+    ...
+    kernels
+      dense          yes
+      gather         yes (default here)
+      flex           yes
+      varlen         no  flash-attn is not installed; it needs CUDA: pip install 'graphkv\\[flash]'
     """
     with working("looking at this machine"):
         found = inspect_machine()

@@ -47,7 +47,16 @@ def show(
 
     [bold]A session[/bold]
 
-    SESSION
+    \b
+    $ graphkv show papers.jsonl "Who wrote Ruby Geyser?" --layout graph_topk --option m=1
+    layout graph_topk (m=1)
+      block     role      tokens  positions      reads
+      paper1@0  source        74  0–73           –
+      paper2@1  target        70  74–143         paper1@0
+      ...
+    wrote graphkv-show/graph.png
+    wrote graphkv-show/mask.png
+    wrote graphkv-show/index.html
     """
     options = parse_options(option)
     rows = read_rows(docs, edges)
