@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import tiny_engine
 
-from graphkv import DocumentError, InputError, Segment, SegmentGraph
+from graphkv import DocumentError, GraphKV, InputError, Segment, SegmentGraph
 from graphkv.layouts import ranking
+from graphkv.model import EMBEDDED
 from graphkv_benchmarks.readers import read_morehopqa, recognise
 from graphkv_benchmarks.scoring import best_subspan_em, normalise
 from graphkv_retrieval import score_documents
@@ -146,3 +148,16 @@ def test_bm25_refuses_what_it_cannot_rank() -> None:
         score_documents([{"id": "a", "text": "x"}], " ")
     with pytest.raises(InputError, match="'t' is made of token ids"):
         score_documents(SegmentGraph.from_segments([Segment.from_tokens("t", [1])]), "x")
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"the released rows are not part of the project; looked for {REAL}")
+@pytest.mark.parametrize("model", ["embedded", "qwen2"])
+def test_twenty_released_rows_end_to_end(model: str) -> None:
+    """From the released file to a scored answer; what a random or a fictional model says is nobody's concern here."""
+    if model == "embedded" and not (EMBEDDED / "model.safetensors").is_file():
+        pytest.skip("the embedded model is not there: make train-embedded")
+    engine = tiny_engine("qwen2") if model == "qwen2" else GraphKV.from_pretrained()
+    for found in read_morehopqa(REAL)[:20]:
+        answer = engine.ask(found.graph, found.question, layout="graph_full", max_new_tokens=4)
+        assert {use.id for use in answer.segments} == set(found.graph.ids)
+        assert best_subspan_em(answer.text, found.answers) in (0.0, 1.0)
