@@ -133,6 +133,13 @@ def test_positions_of_a_chain(rounds: Any, positions: str) -> None:
     assert layout.window == POSITIONS[rounds, positions][-1] + 1
 
 
+@pytest.mark.parametrize(("rounds", "question"), [(0, 5), (1, 9), (3, 17)])
+def test_paper_positions_keep_room_for_every_round(rounds: int, question: int) -> None:
+    """The question at P + (rounds + 1)·L, also where no segment is updated."""
+    layout = make_layout("graph", graph_of(LENGTHS, []), LENGTHS, prefix=1, rounds=rounds, positions="paper")
+    assert placed(layout) == [0, 1, 1, 1, question]
+
+
 def test_position_ids_by_token() -> None:
     assert chain(question=2).position_ids().tolist() == [0, 1, 2, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 9, 10]
     assert chain("sequential", question=2).position_ids().tolist() == list(range(12))

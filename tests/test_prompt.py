@@ -35,6 +35,7 @@ OPTIONAL_TITLE = (
     "[SYS]{% for d in documents %}<doc>{% if d.title %}<t>{{ d.title }}</t>{% endif %}{{ d.text }}</doc>{% endfor %}[/SYS]"
     "{{ messages[-1].content }}[A]"
 )
+ALTERNATING = "{% for d in documents or [] %}{{ d.title }}: {{ d.text }}{{ loop.cycle('!', '?') }}{% endfor %}{{ messages[-1].content }}>"
 DOCUMENTS = [("One", "The first."), ("Two", "The second."), ("Three", "The third.")]
 
 
@@ -85,7 +86,7 @@ def test_a_template_that_ignores_documents_gets_them_in_the_users_turn() -> None
     )
 
 
-@pytest.mark.parametrize("chat_template", [NUMBERED, QUESTION_FIRST], ids=["numbered", "question first"])
+@pytest.mark.parametrize("chat_template", [NUMBERED, QUESTION_FIRST, ALTERNATING], ids=["numbered", "question first", "alternating"])
 def test_templates_that_cannot_be_taken_apart_fall_back(chat_template: str) -> None:
     template = template_of(byte_tokenizer(chat_template))
     assert template.origin == "messages"
