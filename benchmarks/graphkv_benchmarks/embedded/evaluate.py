@@ -93,8 +93,7 @@ def cell(
         if arm == "graph-removed":
             # One question a world, because its gold document is taken out.
             asked = asked[:1]
-            if asked[0].gold == asked[0].subject or hops == 2:
-                world = without(world, asked[0].gold)
+            world = without(world, asked[0].gold)
         for question, ok in zip(asked, score(net, tokenizer, arm, world, asked, rng), strict=True):
             right, done = right + ok, done + 1
             kinds[question.kind][0] += ok
@@ -125,6 +124,19 @@ def evaluate(folder: Path, arms: Sequence[str], documents: Sequence[int], count:
     return cells
 
 
+def markdown(cells: Sequence[dict[str, Any]]) -> str:
+    """The cells as a table: one row per documents, style and hops, one column per arm, "percent [interval] of n"."""
+    arms = [arm for arm in ARMS if any(c["layout"] == arm for c in cells)]
+    lines = ["| documents | questions | " + " | ".join(arms) + " |", "|---|---|" + "---|" * len(arms)]
+    rows: dict[tuple[int, str, int], dict[str, str]] = {}
+    for c in cells:
+        text = f"{100 * c['accuracy']:.1f} [{100 * c['low']:.1f}, {100 * c['high']:.1f}] n={c['questions']}"
+        rows.setdefault((c["documents"], c["style"], c["hops"]), {})[c["layout"]] = text
+    for (documents, style, hops), found in rows.items():
+        lines.append(f"| {documents} | {style}, {hops} hop{'s' * (hops > 1)} | " + " | ".join(found.get(arm, "") for arm in arms) + " |")
+    return "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="graphkv_benchmarks.embedded.evaluate", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("model", type=Path, help="folder of an exported checkpoint")
@@ -141,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.out:
         head = {"model": str(args.model), "held_out": True, "seed": args.seed, "dtype": "float32", "torch": torch.__version__}
         args.out.write_text(json.dumps(head | {"cells": cells}, indent=1) + "\n")
+    print(markdown(cells))
     print(json.dumps({"cells": len(cells), "seconds": round(time.monotonic() - started, 1)}))
 
 

@@ -6,6 +6,7 @@ The weights are cast to 16 bits for the file only; the model is meant to be run 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,8 +37,20 @@ def export(checkpoint: Path, out: Path, dtype: str = "float16") -> int:
     model.tie_weights()
     model.generation_config = GenerationConfig(bos_token_id=bos, eos_token_id=eos, pad_token_id=pad, max_new_tokens=16, do_sample=False)
     model.to(DTYPES[dtype]).save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    return (out / "model.safetensors").stat().st_size
+    tokenizer.save_pretrained(out, save_jinja_files=False)
+    # Loaded without a dtype the model shall run in float32, whatever the file holds.
+    _edit(out / "config.json", {"dtype": "float32"})
+    _edit(out / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "is_local": None, "local_files_only": None})
+    weights = out / "model.safetensors"
+    weights.chmod(0o644)
+    return weights.stat().st_size
+
+
+def _edit(path: Path, changes: dict[str, str | None]) -> None:
+    """Change keys of a JSON file; None removes one."""
+    values = json.loads(path.read_text())
+    values = {k: v for k, v in (values | changes).items() if v is not None}
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
