@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 _TILE = 128
+# Compiled variants kept: pairs of buckets, dtypes, head shapes and softcaps.
+_BUCKETS = 256
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -53,15 +55,18 @@ def attend(q_BHTD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, pattern: BlockPattern
     queries, keys = q_BHTD.shape[2], k_BKSD.shape[2]
     mask = _mask(pattern, queries, q_BHTD.device)
     padded_T, padded_S = mask.seq_lengths
-    out: Tensor = _compiled()(
-        pad(q_BHTD, (0, 0, 0, padded_T - queries)),
-        pad(k_BKSD, (0, 0, 0, padded_S - keys)),
-        pad(v_BKSD, (0, 0, 0, padded_S - keys)),
-        score_mod=_cap(softcap),
-        block_mask=mask,
-        scale=scale,
-        enable_gqa=q_BHTD.shape[1] != k_BKSD.shape[1],
-    )
+    # Beyond its limit (8 by default, too few for the buckets of one corpus) torch.compile would quietly run flex_attention
+    # uncompiled, with every logit in memory. With fullgraph=True and a limit of our own it raises instead.
+    with torch._dynamo.config.patch(recompile_limit=_BUCKETS, accumulated_recompile_limit=4 * _BUCKETS):
+        out: Tensor = _compiled()(
+            pad(q_BHTD, (0, 0, 0, padded_T - queries)),
+            pad(k_BKSD, (0, 0, 0, padded_S - keys)),
+            pad(v_BKSD, (0, 0, 0, padded_S - keys)),
+            score_mod=_cap(softcap),
+            block_mask=mask,
+            scale=scale,
+            enable_gqa=q_BHTD.shape[1] != k_BKSD.shape[1],
+        )
     return out[:, :, :queries]
 
 
@@ -87,4 +92,4 @@ def _compiled() -> Any:
     # Compiled on first use. Not dynamic: flex_attention's CPU template does not take symbolic lengths.
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)

@@ -8,6 +8,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from graphkv_kernels import BlockPattern, KernelUnavailable, available_kernels, graph_attention
+from graphkv_kernels import flex as kernel
 from graphkv_kernels.flex import bucket
 
 MISSING = available_kernels()["flex"]
@@ -54,6 +55,29 @@ def test_a_new_graph_of_the_same_bucket_does_not_recompile(tensors, check):
         for pattern in OTHERS:
             check(*flex(tensors, pattern), pattern)
     assert counters["stats"]["unique_graphs"] == before
+
+
+def test_more_buckets_than_torch_keeps_by_default_are_still_compiled(tensors, monkeypatch):
+    # Past torch's recompile limit of 8 the call would run uncompiled, with every logit in memory, and only warn.
+    compiled = []
+
+    def backend(graph, example_inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    from torch.nn.attention.flex_attention import flex_attention
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(kernel, "_compiled", lambda: torch.compile(flex_attention, dynamic=False, fullgraph=True, backend=backend))
+    monkeypatch.setattr(kernel, "unavailable", lambda: None)
+    with torch.no_grad():
+        for count in range(1, 11):
+            pattern = BlockPattern((count, count), ((), (0,)))
+            # The tokens stay within one bucket; the head counts make the variants.
+            q, k, v = tensors(pattern, heads=2 * count, kv_heads=2)
+            graph_attention(q, k, v, pattern, impl="flex")
+    torch._dynamo.reset()
+    assert len(compiled) == 10
 
 
 def test_a_backward_on_the_cpu_is_refused_and_not_wrong(tensors):
