@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,9 +70,9 @@ def encode_context(
         if key not in found and (hit := store.get(key, token_ids)) is not None:
             found[key] = hit
     reused = tuple(key in found for key in keys)
-    missing = list({key: i for i, key in reversed(list(enumerate(keys))) if key not in found}.values())[::-1]
+    missing = _in_order(layout, keys, found)
     total, done = sum(len(ids[i]) for i in missing), 0
-    for batch in _batches(missing, [len(t) for t in ids], batch_tokens):
+    for batch in _batches(layout, missing, keys, [len(t) for t in ids], batch_tokens):
         for kv in _encode_batch(model, layout, batch, ids, keys, found):
             found[kv.key] = kv
             store.put(kv)
@@ -83,17 +83,37 @@ def encode_context(
     return EncodedContext(layout, tuple(found[key] for key in keys), reused, tokens_reused, total)
 
 
-def _batches(blocks: Sequence[int], lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Cut `blocks`, in order, into runs of at most `limit` tokens (a longer block stands alone)."""
-    batches: list[list[int]] = []
-    size = 0
-    for i in blocks:
-        if not batches or size + lengths[i] > limit:
-            batches.append([])
-            size = 0
-        batches[-1].append(i)
-        size += lengths[i]
-    return batches
+def _in_order(layout: Layout, keys: Sequence[str], found: Mapping[str, SegmentKV]) -> list[int]:
+    """The blocks to encode, one for each key that is missing: sources before targets, and else by key.
+
+    The order, and with it the make-up of every batch, depends on content only: the same documents in another order
+    are rounded in the same way.
+    """
+    depth: list[int] = []
+    for block in layout.blocks[:-1]:
+        depth.append(1 + max((depth[j] for j in block.reads), default=-1))
+    first: dict[str, int] = {}
+    for i, key in enumerate(keys):
+        if key not in found:
+            first.setdefault(key, i)
+    return sorted(first.values(), key=lambda i: (depth[i], keys[i]))
+
+
+def _batches(layout: Layout, missing: Sequence[int], keys: Sequence[str], lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Cut `missing` into runs of at most `limit` tokens (a longer block stands alone).
+
+    A block that reads a copy of one in the same batch (the same text under another id, or at another place) waits for the next.
+    """
+    batch: list[int] = []
+    for i in missing:
+        inside = {keys[j] for j in batch}
+        copies = any(j not in batch and keys[j] in inside for j in layout.blocks[i].reads)
+        if batch and (copies or sum(lengths[j] for j in batch) + lengths[i] > limit):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def _encode_batch(
@@ -101,15 +121,10 @@ def _encode_batch(
 ) -> list[SegmentKV]:
     """One forward over the blocks of `batch`, which read one another and blocks that are in `found` already."""
     blocks = layout.blocks
-    inside = {keys[i]: i for i in batch}
-    outside: dict[tuple[str, int], int] = {}  # the same KV may stand at two positions
-    for i in batch:
-        for j in blocks[i].reads:
-            if not (keys[j] in inside and blocks[inside[keys[j]]].position == blocks[j].position):
-                outside.setdefault((keys[j], blocks[j].position), j)
-    order = [*outside.values(), *batch]
-    place = {(keys[i], blocks[i].position): n for n, i in enumerate(order)}
-    reads = [()] * len(outside) + [tuple(sorted({place[keys[j], blocks[j].position] for j in blocks[i].reads})) for i in batch]
+    outside = sorted({j for i in batch for j in blocks[i].reads} - set(batch), key=lambda j: (keys[j], blocks[j].position, j))
+    order = [*outside, *batch]
+    place = {j: n for n, j in enumerate(order)}
+    reads = [()] * len(outside) + [tuple(place[j] for j in blocks[i].reads) for i in batch]
     pattern = BlockPattern(tuple(len(ids[i]) for i in order), tuple(reads))
 
     def positions(chosen: Sequence[int]) -> list[int]:
@@ -117,20 +132,20 @@ def _encode_batch(
 
     past = None
     if outside:
-        read = [found[keys[i]] for i in outside.values()]
+        read = [found[keys[j]] for j in outside]
         layers = range(len(model.ropes))
-        past = ([torch.cat([kv.keys[n] for kv in read], 1) for n in layers], [torch.cat([kv.values[n] for kv in read], 1) for n in layers], positions(list(outside.values())))
+        past = ([torch.cat([kv.keys[n] for kv in read], 1) for n in layers], [torch.cat([kv.values[n] for kv in read], 1) for n in layers], positions(outside))
     new_keys, new_values = model.encode([t for i in batch for t in ids[i]], positions(batch), pattern, past)
     made, start = [], 0
     for i in batch:
         stop = start + len(ids[i])
-        # clone: a slice would keep the whole batch's memory alive as long as one of its blocks
         made.append(SegmentKV(keys[i], ids[i], _slices(new_keys, start, stop), _slices(new_values, start, stop)))
         start = stop
     return made
 
 
 def _slices(layers: Sequence[Tensor], start: int, stop: int) -> tuple[Tensor, ...]:
+    # clone: a slice would keep the whole batch's memory alive as long as one of its blocks
     return tuple(layer[:, start:stop].clone() for layer in layers)
 
 

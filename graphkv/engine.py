@@ -6,9 +6,7 @@ Read :meth:`GraphKV.ask` first; every other method is a shorter or longer walk a
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +15,18 @@ from torch import Tensor
 
 from graphkv.assemble import AssembledContext, assemble
 from graphkv.encode import EncodedContext, encode_context, packed_logits
-from graphkv.errors import DocumentError, InputError, LengthError
+from graphkv.errors import InputError, LengthError
 from graphkv.generate import Completion, complete, question_batch, score, stream
 from graphkv.graph import SegmentGraph
 from graphkv.layout import Layout
 from graphkv.layouts import make_layout
 from graphkv.model import GraphModel
 from graphkv.progress import late_progress
-from graphkv.prompt import PromptTemplate, template_of, tokenize
-from graphkv.segments import Document, Segment
+from graphkv.prompt import PromptTemplate, template_of
 from graphkv.store import MemoryStore
 from graphkv.strategy import Answer, Score, SegmentUse, Timings
-
-Documents = SegmentGraph | Sequence[Document | Mapping[str, Any]]
-Text = str | Sequence[int] | Tensor
-"""Text, or token ids that are taken as they are."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Tokens:
-    """A graph and a prompt as token ids."""
-
-    graph: SegmentGraph
-    prefix: tuple[int, ...]
-    segments: dict[str, tuple[int, ...]]
-    questions: tuple[tuple[int, ...], ...]
+from graphkv.tokens import Documents, Text, TokenReader, Tokens
+from graphkv.window import check_window
 
 
 class GraphKV:
@@ -73,8 +58,7 @@ class GraphKV:
         self.template = template or template_of(model.tokenizer)
         self.max_segment_tokens = max_segment_tokens
         self.batch_tokens = batch_tokens
-        self._tokens: weakref.WeakKeyDictionary[SegmentGraph, dict[str, tuple[int, ...]]] = weakref.WeakKeyDictionary()
-        self._split: weakref.WeakKeyDictionary[SegmentGraph, SegmentGraph] = weakref.WeakKeyDictionary()
+        self.reader = TokenReader(model, self.template, max_segment_tokens)
 
     @classmethod
     def from_pretrained(
@@ -104,6 +88,9 @@ class GraphKV:
         if isinstance(model, tuple):
             if len(model) != 2:
                 raise InputError(f"expected a pair (model, tokenizer), got {len(model)} things")
+            given = sorted(model_kwargs) + [n for n, v in (("dtype", dtype), ("device_map", device_map)) if v is not None]
+            if given:
+                raise InputError(f"{', '.join(given)} cannot be set on a model that is loaded already: load it with them")
             loaded = GraphModel(*model, kernel=kernel)
         else:
             loaded = GraphModel.load(model, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code, kernel=kernel, **model_kwargs)
@@ -144,20 +131,19 @@ class GraphKV:
         Arguments as in :meth:`ask`; `batch_size` questions are decoded together. In each answer `tokens_computed` counts
         the context's tokens only if they were encoded in this call.
         """
-        if isinstance(questions, str):
-            raise InputError("questions must be a list of strings; for one question use ask()")
+        _check_batch(batch_size)
         begin = time.perf_counter()
-        tokens = self._tokenize(graph, questions, prefix)
+        tokens = self.reader.read(graph, questions, prefix)
         plan = self._plan(tokens, layout, options)
-        config = self._generation(plan, max_new_tokens, stop, generation_config)
+        config = self._generation(plan, tokens, max_new_tokens, stop, generation_config)
         planned = time.perf_counter()
         encoded = self._encode(plan, tokens)
         encoded_at = time.perf_counter()
         context = assemble(self.model, encoded)
         assembled = time.perf_counter()
         answers: list[Answer] = []
-        for start in range(0, len(questions), max(1, batch_size)):
-            part = tokens.questions[start : start + max(1, batch_size)]
+        for start in range(0, len(questions), batch_size):
+            part = tokens.questions[start : start + batch_size]
             completions, first = complete(self.model, context, part, config)
             timings = Timings(planned - begin, encoded_at - planned, assembled - encoded_at, first - begin, time.perf_counter() - begin)
             answers += [self._answer(c, encoded, tokens.graph, len(q), timings) for c, q in zip(completions, part, strict=True)]
@@ -176,9 +162,9 @@ class GraphKV:
         **options: Any,
     ) -> Iterator[str]:
         """The answer of :meth:`ask`, in pieces as it is decoded. Bad input is refused at the call, not at the first piece."""
-        tokens = self._tokenize(graph, [question], prefix)
+        tokens = self.reader.read(graph, [question], prefix)
         plan = self._plan(tokens, layout, options)
-        config = self._generation(plan, max_new_tokens, stop, generation_config)
+        config = self._generation(plan, tokens, max_new_tokens, stop, generation_config)
 
         def pieces() -> Iterator[str]:
             context = assemble(self.model, self._encode(plan, tokens))
@@ -193,12 +179,12 @@ class GraphKV:
             >>> engine.encode(graph).tokens_computed, engine.encode(graph).tokens_computed  # doctest: +SKIP
             (812, 0)
         """
-        tokens = self._tokenize(graph, [()], prefix)
+        tokens = self.reader.read(graph, [()], prefix)
         return self._encode(self._plan(tokens, layout, options), tokens)
 
     def plan(self, graph: Documents, question: Text = (), *, layout: str = "graph", prefix: Text | None = None, **options: Any) -> Layout:
         """The layout that :meth:`ask` would use: blocks, positions, who reads whom, what it costs. ``print()`` it, or ``.draw(path)`` it."""
-        tokens = self._tokenize(graph, [question], prefix)
+        tokens = self.reader.read(graph, [question], prefix)
         return self._plan(tokens, layout, options)
 
     def logits(
@@ -217,7 +203,7 @@ class GraphKV:
         Raises:
             LayoutError: ``packed=True`` with a layout that exists only as a staged procedure.
         """
-        tokens = self._tokenize(graph, [question], () if prefix is None else prefix, raw=True)
+        tokens = self.reader.read(graph, [question], () if prefix is None else prefix, raw=True)
         plan = self._plan(tokens, layout, options)
         if not plan.question.length:
             raise InputError("the question is empty: logits need at least one token")
@@ -247,14 +233,15 @@ class GraphKV:
             continuations: text or token ids, tokenised by themselves and spliced (write the space in front of a word).
             raw: as in :meth:`logits`: bare texts, nothing added. By default the prompt is the one of :meth:`ask`.
         """
-        if isinstance(continuations, str):
-            raise InputError("continuations must be a list; for one continuation pass [text]")
-        tokens = self._tokenize(graph, [question], prefix if prefix is not None or not raw else (), raw=raw)
+        if isinstance(continuations, str) or not isinstance(continuations, Sequence) or not continuations:
+            raise InputError(f"expected a list of at least one continuation, got {continuations!r}")
+        _check_batch(batch_size)
+        tokens = self.reader.read(graph, [question], prefix if prefix is not None or not raw else (), raw=raw)
         plan = self._plan(tokens, layout, options)
-        ids = [self._ids(c) for c in continuations]
+        ids = [self.reader.ids(c) for c in continuations]
         if not plan.question.length or any(not c for c in ids):
             raise InputError("score needs a question and continuations of at least one token each")
-        self._check_length(plan.with_question(plan.question.length + max(len(c) for c in ids)), new_tokens=0)
+        check_window(self.model, plan.with_question(plan.question.length + max(len(c) for c in ids)))
         context = assemble(self.model, self._encode(plan, tokens))
         return score(self.model, context, tokens.questions[0], ids, batch_size)
 
@@ -264,97 +251,37 @@ class GraphKV:
 
     # The steps of the chain.
 
-    def _tokenize(self, documents: Documents, questions: Sequence[Text], prefix: Text | None, *, raw: bool = False) -> _Tokens:
-        """Documents → segments → token ids, each text once."""
-        graph = documents if isinstance(documents, SegmentGraph) else SegmentGraph.from_documents(documents)
-        graph = graph if raw else self._split_long(graph)
-        known = {} if raw else self._tokens.setdefault(graph, {})
-        for segment in graph.segments:
-            if segment.id not in known:
-                known[segment.id] = self._segment_ids(segment, raw)
-        if raw:
-            asked = [self._ids(q) for q in questions]
-        else:
-            for q in questions:
-                if isinstance(q, str) and not q.strip():
-                    raise InputError("the question is empty: expected some text")
-            asked = [tokenize(self.model.tokenizer, self.template.ask(q)) if isinstance(q, str) else self._ids(q) for q in questions]
-        return _Tokens(graph, self._ids(self.template.prefix if prefix is None else prefix), dict(known), tuple(asked))
-
-    def _split_long(self, graph: SegmentGraph) -> SegmentGraph:
-        limit = graph.max_segment_tokens or self.max_segment_tokens
-        if limit is None:
-            return graph
-        if graph not in self._split:
-            self._split[graph] = graph.split(lambda segment: len(self._segment_ids(segment, False)), limit)
-        return self._split[graph]
-
-    def _segment_ids(self, segment: Segment, raw: bool) -> tuple[int, ...]:
-        if segment.tokens is not None:
-            return self._check_ids(segment.tokens, f"segment {segment.id!r}")
-        ids = tokenize(self.model.tokenizer, (segment.text or "") if raw else self.template.render(segment))
-        if not ids:
-            raise DocumentError(f"segment {segment.id!r} has no tokens: the tokenizer made nothing of its text")
-        return ids
-
-    def _ids(self, text: Text) -> tuple[int, ...]:
-        if isinstance(text, str):
-            return tokenize(self.model.tokenizer, text)
-        return self._check_ids(tuple(int(t) for t in (text.flatten().tolist() if isinstance(text, Tensor) else text)), "the token ids")
-
-    def _check_ids(self, ids: tuple[int, ...], what: str) -> tuple[int, ...]:
-        size = self.model.model.get_input_embeddings().num_embeddings
-        if ids and not 0 <= min(ids) <= max(ids) < size:
-            raise InputError(f"{what}: expected ids from 0 to {size - 1} (the model's vocabulary), got {min(ids)} to {max(ids)}")
-        return ids
-
-    def _plan(self, tokens: _Tokens, layout: str, options: Mapping[str, Any]) -> Layout:
+    def _plan(self, tokens: Tokens, layout: str, options: Mapping[str, Any]) -> Layout:
         """Graph → layout, checked against the model's window."""
         longest = max((len(q) for q in tokens.questions), default=0)
         lengths = {id: len(ids) for id, ids in tokens.segments.items()}
         plan = make_layout(layout, tokens.graph, lengths, prefix=len(tokens.prefix), question=longest, **options)
-        self._check_length(plan, new_tokens=0)
+        check_window(self.model, plan)
         return plan
 
-    def _check_length(self, plan: Layout, new_tokens: int) -> None:
-        window = self.model.window
-        for block in plan.blocks:
-            if block.length > window:
-                what = f"segment {block.segment!r}" if block.segment else f"the {block.role}"
-                hint = "; cut it with max_segment_tokens=..." if block.segment else ""
-                raise LengthError(f"{what} has {block.length} tokens, the model's window is {window}{hint}")
-        context = max((max(b.position, b.answer_position) + b.length for b in plan.blocks[:-1]), default=0)
-        if context > window:
-            raise LengthError(f"layout {plan.name!r} needs {context} positions for the documents, the model's window is {window}; use fewer documents or a shared-position layout")
-        left = window - plan.question.answer_position
-        if plan.question.length + new_tokens > left:
-            raise LengthError(f"the question has {plan.question.length} tokens, but after the documents only {max(left, 0)} of the model's {window} positions are left")
-        sliding = self.model.sliding_window
-        tokens = sum(plan.blocks[i].length for i in plan.exposed) + plan.question.length + new_tokens
-        deepest = max(sum(plan.blocks[j].length for j in b.reads) + b.length for b in plan.blocks)
-        if sliding is not None and max(tokens, deepest) > sliding:
-            raise LengthError(
-                f"the model's sliding window of {sliding} tokens is shorter than the layout ({max(tokens, deepest)} tokens): sliding windows are not supported yet; "
-                "use shorter documents, fewer of them, or a model without a sliding window"
-            )
-
-    def _encode(self, plan: Layout, tokens: _Tokens) -> EncodedContext:
+    def _encode(self, plan: Layout, tokens: Tokens) -> EncodedContext:
         """Layout → KV, from the store or by encoding."""
         with late_progress("encoding tokens") as progress:
             return encode_context(self.model, self.store, plan, tokens.segments, tokens.prefix, batch_tokens=self.batch_tokens, progress=progress)
 
-    def _generation(self, plan: Layout, max_new_tokens: int | None, stop: str | Sequence[str] | None, config: Any) -> Any:
+    def _generation(self, plan: Layout, tokens: Tokens, max_new_tokens: int | None, stop: str | Sequence[str] | None, config: Any) -> Any:
+        if not all(tokens.questions):
+            raise InputError("the question is empty: expected some text")
         if max_new_tokens is not None and (isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1):
             raise InputError(f"max_new_tokens must be a whole number of at least 1, got {max_new_tokens!r}")
+        if stop is not None:
+            stop = [stop] if isinstance(stop, str) else list(stop) if isinstance(stop, Sequence) else None
+            if stop is None or any(not isinstance(s, str) or not s for s in stop):
+                raise InputError("stop must be a string or a list of strings, none of them empty")
         wanted = max_new_tokens or getattr(config, "max_new_tokens", None) or 64
         left = self.model.window - plan.question.answer_position - plan.question.length
         if left < 1:
             raise LengthError(f"the documents and the question fill the model's window of {self.model.window} positions: no room for an answer")
         overrides: dict[str, Any] = {"max_new_tokens": min(wanted, left)}
-        if stop is not None:
-            overrides["stop_strings"] = [stop] if isinstance(stop, str) else list(stop)
+        if stop:
+            overrides["stop_strings"] = stop
         if self.model.sliding_window is not None:
-            self._check_length(plan, new_tokens=min(wanted, left))
+            check_window(self.model, plan, new_tokens=min(wanted, left))
         return self.model.generation_config(config, overrides)
 
     def _answer(self, completion: Completion, encoded: EncodedContext, graph: SegmentGraph, question_tokens: int, timings: Timings) -> Answer:
@@ -385,3 +312,8 @@ class GraphKV:
             tokens_generated=len(completion.token_ids),
             timings=timings,
         )
+
+
+def _check_batch(batch_size: object) -> None:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")

@@ -182,16 +182,15 @@ def _cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
 
 
 def _safe_length(text: str, stops: Sequence[str]) -> int:
-    """How much of `text` can be shown: no beginning of a stop string, no half character, no white space at the end."""
-    safe = len(text.rstrip())
-    while safe and text[safe - 1] == "\ufffd":
-        safe -= 1
+    """How much of `text` can be shown: no half character, no beginning of a stop string, no white space at the end."""
+    whole = text.rstrip("\ufffd")
+    safe = len(whole)
     for stop in stops:
-        for n in range(min(len(stop) - 1, len(text)), 0, -1):
-            if text.endswith(stop[:n]):
-                safe = min(safe, len(text) - n)
+        for n in range(min(len(stop) - 1, len(whole)), 0, -1):
+            if whole.endswith(stop[:n]):
+                safe = min(safe, len(whole) - n)
                 break
-    return safe
+    return len(whole[:safe].rstrip())
 
 
 def _listed(stop_strings: Any) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class SegmentGraph:
     def __init__(self, segments: Iterable[Segment], edges: Iterable[tuple[str, str]], *, max_segment_tokens: int | None = None) -> None:
         self._segments: dict[str, Segment] = {}
         for segment in segments:
+            if not isinstance(segment, Segment):
+                raise DocumentError(f"expected segments, got {type(segment).__name__}; make them with Segment.from_text or Segment.from_tokens")
             if segment.id in self._segments:
                 raise DocumentError(f"duplicate id {segment.id!r}: every document needs an id of its own")
             self._segments[segment.id] = segment
@@ -45,9 +47,13 @@ class SegmentGraph:
         if max_segment_tokens is not None and max_segment_tokens < 1:
             raise DocumentError(f"max_segment_tokens must be at least 1, got {max_segment_tokens}")
         self.max_segment_tokens = max_segment_tokens
+        self._rank = {id: i for i, id in enumerate(self._segments)}
         self._graph: nx.DiGraph[str] = nx.DiGraph()
         self._graph.add_nodes_from(self._segments)
-        for source, target in edges:
+        for edge in edges:
+            if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) != 2:
+                raise GraphError(f"an edge is a pair (source id, target id), got {edge!r}")
+            source, target = edge
             for end, other, verb in ((source, target, "is read by"), (target, source, "reads")):
                 if end not in self._segments:
                     raise GraphError(f"unknown source id {end!r}: it {verb} {other!r} but is not among the {len(self._segments)} segments; add it or drop the edge")
@@ -65,6 +71,10 @@ class SegmentGraph:
             DocumentError: a malformed, empty or doubled document.
             GraphError: a source that is not among the documents, or no documents at all.
         """
+        if isinstance(documents, nx.Graph):
+            raise DocumentError("got a networkx graph where documents were expected: use SegmentGraph.from_networkx(graph)")
+        if isinstance(documents, str | Mapping) or not isinstance(documents, Iterable):
+            raise DocumentError(f"expected a list of documents, got {type(documents).__name__}")
         docs = [d if isinstance(d, Document) else Document.from_dict(d, where=f"document {i}") for i, d in enumerate(documents)]
         return cls(
             (Segment.from_document(d) for d in docs),
@@ -142,6 +152,9 @@ class SegmentGraph:
     def __len__(self) -> int:
         return len(self._segments)
 
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self._segments.values())
+
     def __contains__(self, id: object) -> bool:
         return id in self._segments
 
@@ -156,14 +169,12 @@ class SegmentGraph:
     def sources(self, id: str) -> tuple[str, ...]:
         """Ids of the segments that `id` reads, in the graph's order."""
         self[id]
-        found = set(self._graph.predecessors(id))
-        return tuple(s for s in self._segments if s in found) if found else ()
+        return tuple(sorted(self._graph.predecessors(id), key=self._rank.__getitem__))
 
     def targets(self, id: str) -> tuple[str, ...]:
         """Ids of the segments that read `id`, in the graph's order."""
         self[id]
-        found = set(self._graph.successors(id))
-        return tuple(s for s in self._segments if s in found) if found else ()
+        return tuple(sorted(self._graph.successors(id), key=self._rank.__getitem__))
 
     def topological(self) -> tuple[str, ...]:
         """Ids so that every source comes before its targets; among equals the graph's order.
@@ -171,9 +182,8 @@ class SegmentGraph:
         Raises:
             GraphError: there is a cycle; it is shown.
         """
-        rank = {id: i for i, id in enumerate(self._segments)}
         try:
-            return tuple(nx.lexicographical_topological_sort(self._graph, key=rank.__getitem__))
+            return tuple(nx.lexicographical_topological_sort(self._graph, key=self._rank.__getitem__))
         except nx.NetworkXUnfeasible:
             cycle = [u for u, _ in nx.find_cycle(self._graph)]
             raise GraphError(f"the graph has a cycle ({' → '.join([*cycle, cycle[0]])}): topological mode needs none; use rounds=1, or remove an edge") from None
@@ -189,20 +199,27 @@ class SegmentGraph:
             raise GraphError("reordered() needs every id exactly once")
         return SegmentGraph((self[id] for id in order), self.edges, max_segment_tokens=self.max_segment_tokens)
 
-    def split(self, count: Callable[[Segment], int], max_tokens: int) -> SegmentGraph:
+    def split(self, count: Callable[[str | None, str], int], max_tokens: int) -> SegmentGraph:
         """Long documents as chains of segments; the edges a reader would expect.
 
         A document that does not fit is cut at sentence boundaries into parts ``id#1 → id#2 → ...``: each part reads
         the one before it. Where a document read another, each of its parts reads each part of the other.
 
         Args:
-            count: tokens of a segment as it will be rendered.
+            count: tokens of a segment with this title and this text, as it will be rendered.
             max_tokens: the longest a segment may be.
+
+        Raises:
+            DocumentError: the limit has no room for a word beside the title, or a part's id is taken already.
         """
         parts = {segment.id: split_segment(segment, count, max_tokens) for segment in self.segments}
         edges = [(a.id, b.id) for chain in parts.values() for a, b in itertools.pairwise(chain)]
         edges += [(a.id, b.id) for u, v in self.edges if u != v for a in parts[u] for b in parts[v]]
         edges += [(part.id, part.id) for u, v in self.edges if u == v for part in parts[u]]
+        for id, chain in parts.items():
+            for part in chain:
+                if part.id != id and part.id in self:
+                    raise DocumentError(f"document {id!r} is cut into parts named {id}#1, {id}#2, ..., but {part.id!r} is a document already; rename it")
         return SegmentGraph((part for chain in parts.values() for part in chain), edges)
 
 
@@ -210,7 +227,7 @@ def read_jsonl(path: str | Path) -> list[Document]:
     """Documents of a JSON Lines file. Raises DocumentError naming the file and the line."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
     except FileNotFoundError:
         raise DocumentError(f"no such file: {path}; expected a JSON Lines file of documents") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -225,6 +242,8 @@ def read_jsonl(path: str | Path) -> list[Document]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise DocumentError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one JSON object a line") from None
+        except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
+            raise DocumentError(f"{where}: JSON that cannot be read ({error})") from None
         document = Document.from_dict(row, where=where)
         if document.id in first:
             raise DocumentError(f"{where}: duplicate id {document.id!r}, first on line {first[document.id]}")

@@ -285,6 +285,8 @@ def place(
     for kind, got, valid in (("positions", positions, ("tight", "paper", "sequential")), ("view", view, ("all", "final"))):
         if got not in valid:
             raise LayoutError(one_of(f"{kind} option", got, valid))
+    if not isinstance(prefix_visible, bool):
+        raise LayoutError(f"prefix_visible must be True or False, got {prefix_visible!r}")
     if not reads:
         raise GraphError("the graph has no segments: expected at least one")
     offset = int(prefix > 0)

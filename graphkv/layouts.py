@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,8 +95,8 @@ def ape(graph: SegmentGraph, sizes: Sizes, *, temperature: float = 0.9, scale: f
         Q    1 ~ ~ ~ 1      ~ re-weighed by T and S
     """
     for name, value in (("temperature", temperature), ("scale", scale)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise LayoutError(f"ape needs a {name} above 0, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise LayoutError(f"ape needs a finite {name} above 0, got {value!r}")
     return _place("ape", _alone(graph), sizes, prefix_visible=True, temperature=float(temperature), scale=float(scale))
 
 
@@ -103,7 +104,9 @@ def graph(graph: SegmentGraph, sizes: Sizes, *, rounds: Rounds = 1, view: str = 
     """Graph-KV (arXiv 2506.07334): every target is re-encoded reading its sources, along the edges as given.
 
     With the defaults this is the paper's attention (section 3) under the shared positions of the official Arxiv-QA
-    code: sources start at P, targets where the longest source ends, the question where the longest target ends.
+    code: sources start at P, targets where the longest source ends, the question where the longest target ends. (For one
+    ego graph that is the official code; with distractors it places each centre behind its own longest neighbour, here all
+    targets of a round start together.)
 
     ::
 
@@ -177,7 +180,7 @@ def graph_hops(
         c2   0 0  1  1
         Q    1 1  1  1  1
     """
-    if isinstance(tiers, int) or not tiers:
+    if isinstance(tiers, str) or not isinstance(tiers, Sequence) or not tiers:
         raise LayoutError(f"tiers must be a sequence of sizes such as (1, 3), got {tiers!r}")
     ranked, groups, at = ranking(graph), [], 0
     for size in tiers:
@@ -237,7 +240,7 @@ LAYOUTS: Mapping[str, Callable[..., Layout]] = {
 
 def layout_options(name: str) -> dict[str, Any]:
     """The options of a layout and their defaults, for example ``{"m": 3, ...}``. Raises LayoutError for an unknown name."""
-    if name not in LAYOUTS:
+    if not isinstance(name, str) or name not in LAYOUTS:
         raise LayoutError(one_of("layout", name, LAYOUTS))
     parameters = inspect.signature(LAYOUTS[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

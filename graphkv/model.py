@@ -13,14 +13,16 @@ here as ``graphkv`` sees queries and keys before rotation; it rotates both to th
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AttentionInterface,
@@ -53,6 +55,13 @@ AttentionInterface.register("graphkv_answer", answer_attention)
 AttentionMaskInterface.register("graphkv_answer", sdpa_mask)
 
 
+_NOT_NUMBERS = frozenset({"architectures", "transformers_version", "dtype", "use_cache", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"})
+"""Settings of a config that change no key and no value (the dtype is told by the weights)."""
+
+_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, threading.RLock] = weakref.WeakKeyDictionary()  # type: ignore[valid-type]
+"""One lock a model, shared by every engine over it: encoding changes the model's attention for a moment."""
+
+
 class GraphModel:
     """A decoder and its tokenizer, checked, and able to encode blocks and to answer over an assembled cache.
 
@@ -66,13 +75,16 @@ class GraphModel:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, *, kernel: str | None = None) -> None:
+        if not isinstance(model, PreTrainedModel):
+            raise ModelError(f"expected a transformers model and its tokenizer, in this order, got a {type(model).__name__} first")
         check_kernel(kernel)
         self.model, self.tokenizer, self.kernel = model, tokenizer, kernel
         self.config = model.config.get_text_config()
         check_config(self.config)
         self.decoder: torch.nn.Module = model.get_decoder()
         self.ropes = ropes_of(self.decoder, self.config)
-        self.lock = threading.RLock()
+        self.lock = _LOCKS.setdefault(model, threading.RLock())
+        self._fingerprint: tuple[tuple[Any, ...], str] | None = None
         model.eval()
         if self.config.model_type not in KNOWN_TYPES:
             self.compare_with_own_forward()
@@ -94,6 +106,8 @@ class GraphModel:
             ModelError: no such folder, or no checkpoint in it.
         """
         check_kernel(kernel)
+        if name is not None and not isinstance(name, str | Path):
+            raise ModelError(f"expected a folder, a hub id, a (model, tokenizer) pair or nothing, got {type(name).__name__}")
         path = EMBEDDED if name is None else Path(name)
         looks_local = name is None or isinstance(name, Path) or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
         path = path.expanduser()
@@ -106,12 +120,20 @@ class GraphModel:
             dtype = torch.float32  # stored in 16 bits to be small; a CPU is fastest in float32
         kwargs = {"device_map": device_map} if device_map is not None else {}
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=dtype or "auto", trust_remote_code=trust_remote_code, use_safetensors=True, **kwargs, **model_kwargs
+            model, info = AutoModelForCausalLM.from_pretrained(
+                where,
+                dtype=dtype or "auto",
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                **kwargs,
+                **model_kwargs,
             )
             tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"the model {where!r} could not be loaded: {error}") from error
+        if missing := sorted(info["missing_keys"]):
+            raise ModelError(f"the checkpoint {where!r} lacks {len(missing)} of the weights that its config asks for ({missing[0]} ...): they would be random")
         return cls(model, tokenizer, kernel=kernel)
 
     @property
@@ -139,15 +161,18 @@ class GraphModel:
         slides = "sliding_attention" in types if types else getattr(self.config, "use_sliding_window", True)
         return int(width) if width is not None and slides else None
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Digest of config, dtype and weights (every tensor's name, shape and up to 1,024 of its values, evenly spread)."""
-        digest = hashlib.sha256(self.config.to_json_string().encode())
-        for name, weight in self.model.named_parameters():
-            flat = weight.detach().flatten()
-            sample = flat[:: max(1, flat.numel() // 1024)].float().cpu().numpy()
-            digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode() + sample.tobytes())
-        return digest.hexdigest()
+        """Digest of config, dtype and every weight; made anew when a weight has been written to (about a second a GB)."""
+        state = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            settings = {k: v for k, v in self.config.to_dict().items() if k[0] != "_" and k not in _NOT_NUMBERS}
+            digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=32)
+            for name, weight in self.model.named_parameters():
+                digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+                digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            self._fingerprint = (state, digest.hexdigest())
+        return self._fingerprint[1]
 
     @torch.no_grad()
     def encode(
@@ -222,6 +247,8 @@ class GraphModel:
             InputError: beams or several sequences a question, which share one cache and are not supported.
         """
         base = self.model.generation_config
+        if config is not None and not isinstance(config, GenerationConfig):
+            raise InputError(f"generation_config must be a transformers GenerationConfig, got {type(config).__name__}")
         if config is None:
             config = GenerationConfig(do_sample=False, eos_token_id=base.eos_token_id, pad_token_id=base.pad_token_id)
         config = GenerationConfig.from_dict({**config.to_diff_dict(), **overrides})
@@ -237,11 +264,12 @@ class GraphModel:
     @property
     def pad_token_id(self) -> int:
         """The id that fills up shorter questions of a batch."""
+        size = self.model.get_input_embeddings().num_embeddings
         for owner in (self.tokenizer, self.model.generation_config):
-            if getattr(owner, "pad_token_id", None) is not None:
-                return int(owner.pad_token_id)
-        eos = self.model.generation_config.eos_token_id
-        return int(eos[0] if isinstance(eos, list) else eos) if eos is not None else 0
+            pad = getattr(owner, "pad_token_id", None)
+            if pad is not None and 0 <= pad < size:  # a pad token may have been added without resizing the model
+                return int(pad)
+        return 0  # padding is masked: any id serves
 
     def compare_with_own_forward(self) -> None:
         """Encode 12 tokens as three segments and compare the logits with the model's own forward.

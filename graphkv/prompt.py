@@ -17,6 +17,9 @@ from graphkv.segments import Segment
 INSTRUCTION = "Answer the question from the documents below. Some of them may have nothing to do with it."
 """Put before the documents where the chat template has no place for documents of its own."""
 
+Piece = tuple[str, bool]
+"""A stretch of prompt, and whether the user wrote it."""
+
 _TITLES, _TEXTS, _QUESTION, _DOCUMENTS = ("GKVTITLE0", "GKVTITLE1", "GKVTITLE2"), ("GKVTEXT0", "GKVTEXT1", "GKVTEXT2"), "GKVQUESTION", "GKVDOCUMENTS"
 
 
@@ -57,18 +60,34 @@ class PromptTemplate:
                 if text.count(placeholder) != 1:
                     raise InputError(f"the prompt template's {name!r} must hold {placeholder} once, got {text!r}")
 
+    def pieces(self, title: str | None, text: str) -> list[Piece]:
+        """A document as the model reads it, in pieces that say which of them the user wrote."""
+        template, fields = (self.document, {"title": title, "text": text}) if title else (self.untitled, {"text": text})
+        return _fill(template, fields)
+
+    def question_pieces(self, question: str) -> list[Piece]:
+        """Everything after the last segment, in pieces."""
+        return _fill(self.question, {"question": question})
+
     def render(self, segment: Segment) -> str:
         """The text of a segment as the model reads it."""
-        if segment.title:
-            before, after = self.document.split("{text}")
-            return before.replace("{title}", segment.title) + (segment.text or "") + after.replace("{title}", segment.title)
-        before, after = self.untitled.split("{text}")
-        return before + (segment.text or "") + after
+        return "".join(text for text, _ in self.pieces(segment.title, segment.text or ""))
 
     def ask(self, question: str) -> str:
-        """Everything after the last segment."""
-        before, after = self.question.split("{question}")
-        return before + question + after
+        """Everything after the last segment, as text."""
+        return "".join(text for text, _ in self.question_pieces(question))
+
+
+def _fill(template: str, fields: Mapping[str, str]) -> list[Piece]:
+    """Put the fields in, once each; what looks like a placeholder inside a field stays as it is."""
+    pieces: list[Piece] = [(template, False)]
+    for name, value in fields.items():
+        split: list[Piece] = []
+        for text, is_users in pieces:
+            before, mark, after = ("", "", "") if is_users else text.partition("{" + name + "}")
+            split += [(before, False), (value, True), (after, False)] if mark else [(text, is_users)]
+        pieces = split
+    return [piece for piece in pieces if piece[0]]
 
 
 def template_of(tokenizer: Any) -> PromptTemplate:
@@ -82,11 +101,31 @@ def template_of(tokenizer: Any) -> PromptTemplate:
     return _from_documents(tokenizer) or _from_messages(tokenizer)
 
 
-def tokenize(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """Token ids of `text`, nothing added. Raises InputError if there is no tokenizer."""
+def tokenize(tokenizer: Any, text: str, *, plain: bool = False) -> tuple[int, ...]:
+    """Token ids of `text`, nothing added; with `plain`, special tokens in it are read as the letters they are written with.
+
+    Raises:
+        InputError: there is no tokenizer, or the text has a lone surrogate, which no encoding has.
+    """
     if tokenizer is None:
         raise InputError("this engine has no tokenizer: give token ids instead of text, or pass a (model, tokenizer) pair with one")
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the text cannot be encoded: {error.object[error.start]!r} at character {error.start} is half of a character; remove it") from None
+    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]) if text else ()
+
+
+def tokenize_pieces(tokenizer: Any, pieces: Sequence[Piece]) -> tuple[int, ...]:
+    """Token ids of template and user text together.
+
+    They are one text for the tokenizer, unless the user's part spells a special token: then it is tokenised apart, so that
+    a document which contains ``</s>`` or ``<|im_end|>`` cannot end the turn.
+    """
+    specials = getattr(tokenizer, "all_special_tokens", ())
+    if any(is_users and any(special in text for special in specials) for text, is_users in pieces):
+        return tuple(t for text, is_users in pieces for t in tokenize(tokenizer, text, plain=is_users))
+    return tokenize(tokenizer, "".join(text for text, _ in pieces))
 
 
 def _adds_bos(tokenizer: Any) -> bool:
@@ -94,9 +133,13 @@ def _adds_bos(tokenizer: Any) -> bool:
     return bos is not None and list(tokenizer("a")["input_ids"])[:1] == [bos]
 
 
-def _render(tokenizer: Any, content: str, documents: Sequence[Mapping[str, str]] | None) -> str:
+def _render(tokenizer: Any, content: str, documents: Sequence[Mapping[str, str]] | None) -> str | None:
+    """The chat template's text; None if the template cannot do with these documents."""
     kwargs: dict[str, Any] = {} if documents is None else {"documents": list(documents)}
-    text: str = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **kwargs)
+    try:
+        text: str = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **kwargs)
+    except (TemplateError, TypeError):  # it wants documents, wants them of another shape, or does sums with what is not there
+        return None
     return text
 
 
@@ -115,11 +158,11 @@ def _from_documents(tokenizer: Any) -> PromptTemplate | None:
     return PromptTemplate(prefix, document, untitled, question, "documents")
 
 
-def _wrapper(rendered: str, titles: Sequence[str] | None, texts: Sequence[str]) -> tuple[str, str, str] | None:
+def _wrapper(rendered: str | None, titles: Sequence[str] | None, texts: Sequence[str]) -> tuple[str, str, str] | None:
     """(prefix, document, question) of a prompt with three marked documents, or None if it cannot be taken apart."""
     marks = [m for pair in zip(titles, texts, strict=True) for m in pair] if titles else list(texts)
     marks.append(_QUESTION)
-    if any(rendered.count(m) != 1 for m in marks):
+    if rendered is None or any(rendered.count(m) != 1 for m in marks):
         return None
     places = [rendered.index(m) for m in marks]
     if places != sorted(places):
@@ -153,8 +196,8 @@ def _common_suffix(a: str, b: str) -> str:
 
 def _from_messages(tokenizer: Any) -> PromptTemplate:
     content = f"{INSTRUCTION}\n\n{_DOCUMENTS}\nQuestion: {_QUESTION}"
-    rendered = _render(tokenizer, content, None)
-    if rendered.count(_DOCUMENTS) != 1 or rendered.count(_QUESTION) != 1:
+    rendered = _render(tokenizer, content, None) or _render(tokenizer, content, [])
+    if rendered is None or rendered.count(_DOCUMENTS) != 1 or rendered.count(_QUESTION) != 1:
         raise InputError("the tokenizer's chat template does not show the user's message: pass template=PromptTemplate(...)")
     prefix, rest = rendered.split(_DOCUMENTS)
     return PromptTemplate(prefix, "- Title: {title}\n{text}\n", "- {text}\n", rest.replace(_QUESTION, "{question}"), "messages")

@@ -7,6 +7,8 @@ unit that is encoded into one KV cache: a document, a part of a long one, or tok
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,7 +66,7 @@ class Document:
             raise DocumentError(f"{where}: expected an object with the keys id and text, got {type(row).__name__}")
         missing = [key for key in ("id", "text") if row.get(key) is None]
         if missing:
-            raise DocumentError(f"{where}: missing {' and '.join(missing)}; expected at least {{'id': ..., 'text': ...}}, got keys {sorted(row)}")
+            raise DocumentError(f"{where}: missing {' and '.join(missing)}; expected at least {{'id': ..., 'text': ...}}, got keys {sorted(map(str, row))}")
         if "sources" in row and "cites" in row:
             raise DocumentError(f"{where}: both 'sources' and its alias 'cites' are given; keep one")
         sources = row.get("sources", row.get("cites"))
@@ -74,8 +76,10 @@ class Document:
         title, score = row.get("title"), row.get("score")
         if title is not None and not isinstance(title, str):
             raise DocumentError(f"{where}: 'title' must be a string, got {title!r}")
-        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-            raise DocumentError(f"{where}: 'score' must be a number, got {score!r}")
+        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < math.inf):
+            raise DocumentError(f"{where}: 'score' must be a finite number, got {score!r}")
+        if isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
+            raise DocumentError(f"{where}: 'id' must be a string or a whole number, got {row['id']!r}")
         known = {"id", "text", "title", "sources", "cites", "score"}
         try:
             return cls(
@@ -112,8 +116,13 @@ class Segment:
             raise DocumentError(f"a segment's id must be a non-empty string, got {self.id!r}")
         if (self.text is None) == (self.tokens is None):
             raise DocumentError(f"segment {self.id!r}: give either text or tokens")
-        if self.tokens is not None and not self.tokens:
-            raise DocumentError(f"segment {self.id!r} is empty: expected at least one token id")
+        if self.tokens is not None:
+            if not self.tokens:
+                raise DocumentError(f"segment {self.id!r} is empty: expected at least one token id")
+            if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in self.tokens):
+                raise DocumentError(f"segment {self.id!r}: token ids must be non-negative integers, got {self.tokens[:8]!r}")
+        if self.text is not None and not isinstance(self.text, str):
+            raise DocumentError(f"segment {self.id!r}: text must be a string, got {type(self.text).__name__}")
         if self.text is not None and not self.text.strip():
             raise DocumentError(f"segment {self.id!r} is empty: expected some text")
 
@@ -124,9 +133,9 @@ class Segment:
         Raises:
             DocumentError: no ids, or ids that are not non-negative integers.
         """
+        if isinstance(tokens, str) or not isinstance(tokens, Iterable):
+            raise DocumentError(f"segment {id!r}: expected token ids, got {type(tokens).__name__}")
         ids = tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
-        if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in ids):
-            raise DocumentError(f"segment {id!r}: token ids must be non-negative integers, got {ids[:8]!r}")
         return cls(id=id, tokens=tuple(ids), title=title, score=score)
 
     @classmethod
@@ -140,15 +149,15 @@ class Segment:
         return cls(id=document.id, text=document.text, title=document.title, score=document.score)
 
 
-def split_segment(segment: Segment, count: Callable[[Segment], int], max_tokens: int) -> list[Segment]:
+def split_segment(segment: Segment, count: Callable[[str | None, str], int], max_tokens: int) -> list[Segment]:
     """Cut a long text segment into parts of at most `max_tokens`, at sentence boundaries.
 
-    A sentence that is longer than the limit by itself is cut between words. The parts put end to end give the text
-    back, letter by letter; each keeps the title, and is named ``id#1``, ``id#2`` ...
+    A sentence that is longer than the limit by itself is cut between words. Nothing is lost but white space at the
+    cuts; each part keeps the title, and is named ``id#1``, ``id#2`` ...
 
     Args:
         segment: the segment; one made of token ids, or one that fits, comes back unchanged.
-        count: tokens of a segment as it will be rendered, title included.
+        count: tokens of a segment with this title and this text, as it will be rendered.
         max_tokens: the limit, in tokens.
 
     Returns:
@@ -157,52 +166,48 @@ def split_segment(segment: Segment, count: Callable[[Segment], int], max_tokens:
     Raises:
         DocumentError: the limit leaves no room for any text (for example a title longer than the limit).
     """
-    if segment.text is None or count(segment) <= max_tokens:
+    if segment.text is None or count(segment.title, segment.text) <= max_tokens:
         return [segment]
 
-    def part(text: str) -> Segment:
-        return replace(segment, text=text, document=segment.id)
+    def fits(text: str) -> bool:
+        return count(segment.title, text.strip()) <= max_tokens
 
     parts: list[str] = []
     pending = ""
-    for piece in _pieces(segment.text, lambda text: count(part(text)) <= max_tokens, segment.id, max_tokens):
-        if pending and (not pending.strip() or not piece.strip() or count(part(pending + piece)) <= max_tokens):
-            pending += piece
-        else:
-            if pending:
-                parts.append(pending)
-            pending = piece
-    parts.append(pending)
-    return [replace(part(text), id=f"{segment.id}#{i}") for i, text in enumerate(parts, start=1)]
-
-
-def _pieces(text: str, fits: Callable[[str], bool], where: str, max_tokens: int) -> Iterable[str]:
-    """Sentences, and of sentences that do not fit the longest runs of words that do."""
-    for sentence in split_sentences(text):
-        rest = sentence
-        while rest.strip() and not fits(rest):
-            cut = _longest_fitting(rest, fits)
+    for sentence in split_sentences(segment.text):
+        if fits(pending + sentence):
+            pending += sentence
+            continue
+        if pending.strip():
+            parts.append(pending.strip())
+        pending = sentence
+        while (cut := _longest_fitting(pending, fits)) < len(pending):
             if cut == 0:
-                raise DocumentError(
-                    f"document {where!r}: not even one word fits into max_segment_tokens={max_tokens} beside the title; raise the limit or shorten the title"
-                )
-            yield rest[:cut]
-            rest = rest[cut:]
-        if rest:
-            yield rest
+                raise DocumentError(f"document {segment.id!r}: nothing fits into max_segment_tokens={max_tokens} beside the title; raise the limit or shorten the title")
+            if pending[:cut].strip():
+                parts.append(pending[:cut].strip())
+            pending = pending[cut:]
+    if pending.strip():
+        parts.append(pending.strip())
+    return [replace(segment, id=f"{segment.id}#{i}", text=text, document=segment.id) for i, text in enumerate(parts, start=1)]
 
 
 def _longest_fitting(text: str, fits: Callable[[str], bool]) -> int:
-    """How many characters of `text` fit, preferably up to the end of a word (bisection over the possible ends)."""
-    ends = [i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()]
-    for candidates in (ends, list(range(1, len(text)))):  # words first; single characters only for one monstrous word
+    """How many characters of `text` fit, if not all of them then preferably up to the end of a word.
+
+    A window is doubled until it is too much, then halved: text far behind the cut is never tokenised.
+    """
+    width = 64
+    while width < len(text) and fits(text[:width]):
+        width *= 2
+    if width >= len(text) and fits(text):
+        return len(text)
+    words = [m.end() for m in re.finditer(r"\S+(?=\s)", text[:width])]
+    for candidates in (words, range(1, min(width, len(text)))):  # single characters only for one monstrous word
         low, high = 0, len(candidates)
         while low < high:
             middle = (low + high) // 2
-            if fits(text[: candidates[middle]]):
-                low = middle + 1
-            else:
-                high = middle
+            low, high = (middle + 1, high) if fits(text[: candidates[middle]]) else (low, middle)
         if low:
             return candidates[low - 1]
     return 0

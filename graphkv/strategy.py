@@ -90,7 +90,7 @@ class Score(float):
     tokens: int
     is_greedy: bool
 
-    def __new__(cls, value: float, *, tokens: int, is_greedy: bool) -> Score:
+    def __new__(cls, value: float, *, tokens: int = 0, is_greedy: bool = False) -> Score:
         self = super().__new__(cls, value)
         self.tokens, self.is_greedy = tokens, is_greedy
         return self

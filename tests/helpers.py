@@ -41,7 +41,7 @@ _EXTRA: dict[str, dict[str, Any]] = {
     "gemma2": {"attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 32},
     "mistral": {"sliding_window": None},
 }
-VOCABULARY = 259  # 256 bytes, <pad>, <s>, </s>
+VOCABULARY = 259  # 256 bytes, <s>, </s>, <pad>
 
 
 def tiny_model(arch: str = "llama", *, dtype: torch.dtype = torch.float32, seed: int = 0, **overrides: Any) -> Any:
@@ -56,9 +56,9 @@ def tiny_model(arch: str = "llama", *, dtype: torch.dtype = torch.float32, seed:
         "head_dim": 16,
         "max_position_embeddings": 8192,
         "initializer_range": 0.2,  # large enough for attention to be far from uniform
-        "bos_token_id": 257,
-        "eos_token_id": 258,
-        "pad_token_id": 256,
+        "bos_token_id": 256,
+        "eos_token_id": 257,
+        "pad_token_id": 258,
     }
     config = _CONFIGS[arch](**{**settings, **_EXTRA.get(arch, {}), **overrides})
     torch.manual_seed(seed)
@@ -73,7 +73,7 @@ def tiny_model(arch: str = "llama", *, dtype: torch.dtype = torch.float32, seed:
 
 
 def byte_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
-    """One token a byte; ids 256, 257, 258 are <pad>, <s>, </s>."""
+    """One token a byte; ids 256, 257, 258 are <s>, </s>, <pad>."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

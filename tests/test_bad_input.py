@@ -76,8 +76,8 @@ DOCUMENTS: dict[str, tuple[list[Any], type[GraphKVError], tuple[str, ...]]] = {
     "empty id": ([{"id": "", "text": "x"}], DocumentError, ("id must be a non-empty string, got ''",)),
     "text is a list": ([{"id": "a", "text": ["x"]}], DocumentError, ("'a': text must be a string, got list",)),
     "title is a number": ([{**A, "title": 3}], DocumentError, ("'title' must be a string, got 3",)),
-    "score is a bool": ([{**A, "score": True}], DocumentError, ("'score' must be a number, got True",)),
-    "score is text": ([{**A, "score": "0.3"}], DocumentError, ("'score' must be a number, got '0.3'",)),
+    "score is a bool": ([{**A, "score": True}], DocumentError, ("'score' must be a finite number, got True",)),
+    "score is text": ([{**A, "score": "0.3"}], DocumentError, ("'score' must be a finite number, got '0.3'",)),
     "sources is a string": ([{**A, "sources": "b"}], DocumentError, ("'sources' must be a list of document ids, got 'b'",)),
     "sources and cites": ([{**A, "sources": [], "cites": []}], DocumentError, ("both 'sources' and its alias 'cites'",)),
     "a string": (["just text"], DocumentError, ("document 0: expected an object", "got str")),
@@ -156,8 +156,8 @@ CALLS: dict[str, tuple[dict[str, Any], type[GraphKVError], tuple[str, ...]]] = {
     "tiers as a number": ({"layout": "graph_hops", "tiers": 2}, LayoutError, ("tiers must be a sequence of sizes such as (1, 3), got 2",)),
     "empty tier": ({"layout": "graph_hops", "tiers": (1, 0)}, LayoutError, ("every tier must be a whole number of at least 1, got 0",)),
     "no tiers": ({"layout": "graph_hops", "tiers": ()}, LayoutError, ("tiers must be a sequence",)),
-    "temperature of 0": ({"layout": "ape", "temperature": 0}, LayoutError, ("ape needs a temperature above 0, got 0",)),
-    "scale as text": ({"layout": "ape", "scale": "0.9"}, LayoutError, ("ape needs a scale above 0, got '0.9'",)),
+    "temperature of 0": ({"layout": "ape", "temperature": 0}, LayoutError, ("ape needs a finite temperature above 0, got 0",)),
+    "scale as text": ({"layout": "ape", "scale": "0.9"}, LayoutError, ("ape needs a finite scale above 0, got '0.9'",)),
     "temperature not a number": ({"layout": "ape", "temperature": float("nan")}, LayoutError, ("above 0, got nan",)),
     "max_new_tokens of 0": ({"max_new_tokens": 0}, InputError, ("max_new_tokens must be a whole number of at least 1, got 0",)),
     "bool max_new_tokens": ({"max_new_tokens": True}, InputError, ("max_new_tokens", "got True")),
@@ -198,9 +198,9 @@ def test_questions(untouched: GraphKV) -> None:
     for question in ("", " \n "):
         with refused(InputError, "the question is empty"):
             untouched.ask([A], question)
-    with refused(InputError, "questions must be a list of strings"):
+    with refused(InputError, "expected a list of at least one question"):
         untouched.ask_many([A], "Why?")
-    with refused(InputError, "continuations must be a list"):
+    with refused(InputError, "expected a list of at least one continuation"):
         untouched.score([A], "Why?", "yes")
     with refused(InputError, "continuations of at least one token"):
         untouched.score([A], "Why?", ["yes", ""])

@@ -182,7 +182,7 @@ def test_score_is_the_log_likelihood_of_the_logits(engine: GraphKV, graph: Segme
     scores = engine.score(graph, QUESTION, continuations, raw=True)
     for text, got in zip(continuations, scores, strict=True):
         ids = list(QUESTION.encode()) + list(text.encode())
-        tokens = engine._ids(QUESTION + text)
+        tokens = engine.reader.ids(QUESTION + text)
         assert len(tokens) == len(ids)
         logits = engine.logits(graph, QUESTION + text).log_softmax(-1)
         n = len(text)

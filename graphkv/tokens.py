@@ -1,0 +1,104 @@
+"""Documents → segments → token ids, each text once."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from graphkv.errors import DocumentError, InputError
+from graphkv.graph import SegmentGraph
+from graphkv.model import GraphModel
+from graphkv.prompt import PromptTemplate, tokenize, tokenize_pieces
+from graphkv.segments import Document, Segment
+
+Documents = SegmentGraph | Sequence[Document | Mapping[str, Any]]
+"""A graph, or documents as :meth:`SegmentGraph.from_documents` takes them."""
+
+Text = str | Sequence[int] | Tensor
+"""Text, or token ids that are taken as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A graph and a prompt as token ids."""
+
+    graph: SegmentGraph
+    prefix: tuple[int, ...]
+    segments: dict[str, tuple[int, ...]]
+    questions: tuple[tuple[int, ...], ...]
+
+
+class TokenReader:
+    """Tokenises graphs and questions for one model, and remembers the ids of each graph as long as the graph lives.
+
+    Args:
+        model: whose tokenizer and vocabulary are used. template: the text around documents and question.
+        max_segment_tokens: longer documents become chains of segments; a graph's own setting comes first.
+    """
+
+    def __init__(self, model: GraphModel, template: PromptTemplate, max_segment_tokens: int | None = None) -> None:
+        self.model, self.template, self.max_segment_tokens = model, template, max_segment_tokens
+        self._tokens: weakref.WeakKeyDictionary[SegmentGraph, dict[str, tuple[int, ...]]] = weakref.WeakKeyDictionary()
+        self._split: weakref.WeakKeyDictionary[SegmentGraph, SegmentGraph] = weakref.WeakKeyDictionary()
+
+    def read(self, documents: Documents, questions: Sequence[Text], prefix: Text | None, *, raw: bool = False) -> Tokens:
+        """Token ids of everything. `prefix` None takes the template's; `raw` takes bare texts: no template, no titles, no cutting.
+
+        Raises:
+            InputError: no question, ids beyond the vocabulary, text that cannot be tokenised; DocumentError and GraphError
+                for the documents.
+        """
+        graph = documents if isinstance(documents, SegmentGraph) else SegmentGraph.from_documents(documents)
+        if isinstance(questions, str) or not isinstance(questions, Sequence) or not questions:
+            raise InputError(f"expected a list of at least one question, got {questions!r}; for one question use ask()")
+        graph = graph if raw else self._split_long(graph)
+        known = {} if raw else self._tokens.setdefault(graph, {})
+        for segment in graph.segments:
+            if segment.id not in known:
+                known[segment.id] = self._segment_ids(segment, raw)
+        asked = [self.ids(q) if raw else self._question_ids(q) for q in questions]
+        return Tokens(graph, self.ids(self.template.prefix if prefix is None else prefix), dict(known), tuple(asked))
+
+    def _split_long(self, graph: SegmentGraph) -> SegmentGraph:
+        limit = graph.max_segment_tokens or self.max_segment_tokens
+        if limit is None:
+            return graph
+        if graph not in self._split:
+            self._split[graph] = graph.split(lambda title, text: len(tokenize_pieces(self.model.tokenizer, self.template.pieces(title, text))), limit)
+        return self._split[graph]
+
+    def _segment_ids(self, segment: Segment, raw: bool) -> tuple[int, ...]:
+        if segment.tokens is not None:
+            return self._check_ids(segment.tokens, f"segment {segment.id!r}")
+        text = segment.text or ""
+        ids = tokenize(self.model.tokenizer, text) if raw else tokenize_pieces(self.model.tokenizer, self.template.pieces(segment.title, text))
+        self._check_ids(ids, f"segment {segment.id!r}")
+        if not ids:
+            raise DocumentError(f"segment {segment.id!r} has no tokens: the tokenizer made nothing of its text")
+        return ids
+
+    def _question_ids(self, question: Text) -> tuple[int, ...]:
+        if not isinstance(question, str):
+            return self.ids(question)
+        if not question.strip():
+            raise InputError("the question is empty: expected some text")
+        return self._check_ids(tokenize_pieces(self.model.tokenizer, self.template.question_pieces(question)), "the question")
+
+    def ids(self, text: Text) -> tuple[int, ...]:
+        """Text as token ids; token ids as they are."""
+        if isinstance(text, str):
+            return self._check_ids(tokenize(self.model.tokenizer, text), f"the text {text[:40]!r}")
+        ids: Any = text.tolist() if isinstance(text, Tensor) else list(text) if isinstance(text, Sequence) else None
+        if ids is None or any(isinstance(t, bool) or not isinstance(t, int) for t in ids):
+            raise InputError(f"expected text, or token ids as whole numbers in one dimension, got {text!r}")
+        return self._check_ids(tuple(ids), "the token ids")
+
+    def _check_ids(self, ids: tuple[int, ...], what: str) -> tuple[int, ...]:
+        size = self.model.model.get_input_embeddings().num_embeddings
+        if ids and not 0 <= min(ids) <= max(ids) < size:
+            raise InputError(f"{what}: expected ids from 0 to {size - 1} (the model's vocabulary), got {min(ids)} to {max(ids)}")
+        return ids
