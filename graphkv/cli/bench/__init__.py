@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from graphkv.cli.bench import attention
+from graphkv.cli.bench.attention import attention
 from graphkv.cli.common import guarded
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
-app.command("attention")(guarded(attention.attention))
+app.command("attention")(guarded(attention))
 
 
 @app.callback()
