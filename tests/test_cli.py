@@ -20,6 +20,7 @@ from graphkv.cli.common import parse_options
 from graphkv.cli.demo import read_demo
 from graphkv.errors import InputError
 from graphkv.layouts import LAYOUTS
+from graphkv.model import EMBEDDED
 
 DOCUMENTS = [
     {"id": "a", "title": "Alpha <b>&amp;", "text": "The first </script> paper.", "sources": ["b"]},
@@ -239,6 +240,14 @@ def test_demo_reads_draws_and_answers(model: str, tmp_path: Path) -> None:
             assert answer["tokens_reused"] == layout["tokens_encoded"]
             assert answer["tokens_computed"] < layout["tokens_encoded"]
     assert (tmp_path / "graph.png").is_file() and (tmp_path / "index.html").is_file()
+
+
+@pytest.mark.skipif(not (EMBEDDED / "model.safetensors").is_file(), reason="the embedded model is not there: make train-embedded")
+def test_the_embedded_model_answers_the_demo(tmp_path: Path) -> None:
+    found = json.loads(run("demo", "--out", str(tmp_path), "--json").stdout)
+    assert [answer["right"] for answer in found["layouts"]["graph"]["answers"]] == [True, True, True]
+    assert not found["layouts"]["block"]["answers"][2]["right"]  # without the edge nothing tells the second paper
+    assert found["seconds"]["total"] < 60
 
 
 def test_every_verb_explains_itself_with_a_session() -> None:

@@ -126,10 +126,10 @@ def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | 
 
 
 def warm_up(engine: GraphKV) -> None:
-    """One word asked about one word, into a store of its own: what only the first call pays for should not be shown as a layout's time."""
+    """Two words, one reading the other, and a third asked, into a store of its own: what only the first call pays for is no layout's time."""
     from graphkv.engine import GraphKV
 
-    GraphKV(engine.model, template=engine.template).ask([{"id": "a", "text": "a"}], "a", max_new_tokens=1)
+    GraphKV(engine.model, template=engine.template).ask([{"id": "a", "text": "a"}, {"id": "b", "text": "b", "sources": ["a"]}], "c", max_new_tokens=1)
 
 
 def read_graph(path: Path) -> SegmentGraph:

@@ -34,10 +34,22 @@ def demo(
 
     \b
     $ graphkv demo
-    8 papers, 5 citations; model loaded in 0.2 s
+    8 papers, 5 citations; model loaded in 0.4 s
     wrote demo_out/graph.png
     wrote demo_out/mask.png
     wrote demo_out/index.html
+    ┏━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━━┓
+    ┃ question        ┃ graph           ┃ block            ┃ sequential      ┃
+    ┡━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━┩
+    ...
+    │ Who is the      │ ✓ Jane Sintil   │ ✗ Wade Bukkanras │ ✗ Wade Bukras   │
+    │ author of the   │                 │                  │                 │
+    │ paper extended  │                 │                  │                 │
+    │ by Violet Oak?  │                 │                  │                 │
+    │ two papers;     │                 │                  │                 │
+    │ only the edge   │                 │                  │                 │
+    │ tells which is  │                 │                  │                 │
+    │ the second      │                 │                  │                 │
     ...
     """
     from graphkv.cli.show import write_pictures

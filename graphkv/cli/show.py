@@ -48,11 +48,13 @@ def show(
     [bold]A session[/bold]
 
     \b
-    $ graphkv show papers.jsonl "Who wrote Ruby Geyser?" --layout graph_topk --option m=1
-    layout graph_topk (m=1)
+    $ graphkv show papers.jsonl "Who is the author of the paper extended by Violet Oak?"
+    layout graph
       block     role      tokens  positions      reads
-      paper1@0  source        74  0–73           –
-      paper2@1  target        70  74–143         paper1@0
+      prefix    prefix         1  0–0            –
+      paper3@0  source        53  1–53           –
+      ...
+      paper1@1  target        57  54–110         paper4@0
       ...
     wrote graphkv-show/graph.png
     wrote graphkv-show/mask.png
