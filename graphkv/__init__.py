@@ -7,25 +7,29 @@
 Start reading at `graphkv/engine.py`.
 """
 
-from graphkv.engine import GraphKV
-from graphkv.errors import (
-    DocumentError,
-    GraphError,
-    GraphKVError,
-    InputError,
-    KernelError,
-    LayoutError,
-    LengthError,
-    ModelError,
-    UnsupportedModelError,
-)
-from graphkv.graph import SegmentGraph
-from graphkv.layout import Block, Layout
-from graphkv.layouts import LAYOUTS, make_layout
-from graphkv.prompt import PromptTemplate
-from graphkv.segments import Document, Segment
-from graphkv.store import MemoryStore
-from graphkv.strategy import Answer, Score, SegmentUse, Strategy, Timings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphkv.engine import GraphKV
+    from graphkv.errors import (
+        DocumentError,
+        GraphError,
+        GraphKVError,
+        InputError,
+        KernelError,
+        LayoutError,
+        LengthError,
+        ModelError,
+        UnsupportedModelError,
+    )
+    from graphkv.graph import SegmentGraph
+    from graphkv.layout import Block, Layout
+    from graphkv.layouts import LAYOUTS, make_layout
+    from graphkv.prompt import PromptTemplate
+    from graphkv.segments import Document, Segment
+    from graphkv.store import MemoryStore
+    from graphkv.strategy import Answer, Score, SegmentUse, Strategy, Timings
 
 __version__ = "0.1.0"
 
@@ -56,3 +60,29 @@ __all__ = [
     "__version__",
     "make_layout",
 ]
+
+# torch and transformers take seconds to import: a name is fetched when it is first asked for, so that `graphkv --help`
+# and those who only build graphs do not wait for them.
+_HOMES = {
+    "engine": ("GraphKV",),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "graph": ("SegmentGraph",),
+    "layout": ("Block", "Layout"),
+    "layouts": ("LAYOUTS", "make_layout"),
+    "prompt": ("PromptTemplate",),
+    "segments": ("Document", "Segment"),
+    "store": ("MemoryStore",),
+    "strategy": ("Answer", "Score", "SegmentUse", "Strategy", "Timings"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'graphkv' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"graphkv.{_HOME_OF[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
