@@ -15,7 +15,17 @@ def make_tensors(pattern, *, query_length=None, batch=1, heads=4, kv_heads=2, di
     return draw(heads, queries), draw(kv_heads, pattern.tokens), draw(kv_heads, pattern.tokens)
 
 
-def attend_row_by_row(query, key, value, pattern, *, scale=None, softcap=None):
+def attend_row_by_row(*inputs, **options):
+    # On one thread: thousands of small operations that wait for a second thread take minutes on a busy machine.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _attend_row_by_row(*inputs, **options)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _attend_row_by_row(query, key, value, pattern, *, scale=None, softcap=None):
     """Each query token on its own: the keys it may read, their logits, a softmax written out. In the tensors' dtype."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for x in (key, value))
