@@ -80,7 +80,7 @@ def weighted_patterns(draw):
     return BlockPattern(lengths, reads, tuple(context))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pattern=patterns(), data=st.data(), dtype=st.sampled_from([torch.float32, torch.bfloat16]), heads=st.sampled_from([(2, 2), (6, 2)]))
 def test_random_patterns(tensors, check, pattern, data, dtype, heads):
     first = data.draw(st.integers(0, len(pattern.lengths) - 1))
@@ -88,7 +88,7 @@ def test_random_patterns(tensors, check, pattern, data, dtype, heads):
     check([graph_attention(q, k, v, pattern, impl=impl) for impl in ("dense", "gather")], q, k, v, pattern)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pattern=weighted_patterns(), softcap=st.sampled_from([None, 2.0]))
 def test_random_context_weights(tensors, check, pattern, softcap):
     q, k, v = tensors(pattern)

@@ -25,7 +25,7 @@ def assert_same(got, expected):
     assert lists(got.full_kv_num_blocks, got.full_kv_indices) == lists(expected.full_kv_num_blocks, expected.full_kv_indices)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), size=st.sampled_from([8, 16]))
 def test_block_mask_is_that_of_torch(data, size):
     lengths = data.draw(st.lists(st.integers(1, 50), min_size=1, max_size=7))
