@@ -53,16 +53,16 @@ def induction_episode(rng: random.Random, vocab: int, chunk: int = 32, chunks: i
 
 
 def choose(world: World, rng: random.Random, count: int, two_hops: float) -> list[Question]:
-    """Up to ``count`` questions: the wanted share of two hops, and every third of the rest about a citation."""
+    """Up to ``count`` questions: the wanted share of two hops, and up to half of the rest about a citation."""
     far = [q for q in world.questions if q.hops == 2]
     links = [q for q in world.questions if q.hops == 1 and q.kind in ("builds", "compares")]
     near = [q for q in world.questions if q.hops == 1 and q.kind not in ("builds", "compares")]
-    # Bare ones are rare and hard: put them first half of the time.
-    if rng.random() < 0.5:
+    # Bare ones are rare and hard: put them first most of the time.
+    if rng.random() < 0.7:
         far.sort(key=lambda q: q.style == "named")
         links.sort(key=lambda q: q.style == "named")
     picked = far[: round(count * two_hops)]
-    picked += links[: max(1, (count - len(picked)) // 3)]
+    picked += links[: max(1, (count - len(picked)) // 2)]
     return (picked + near[: count - len(picked)])[:count]
 
 

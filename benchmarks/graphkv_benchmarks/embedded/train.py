@@ -1,4 +1,4 @@
-"""Train the embedded model: ``python -m graphkv_benchmarks.embedded.train --out runs/embedded --minutes 75``.
+"""Train the embedded model: ``python -m graphkv_benchmarks.embedded.train --out runs/embedded --minutes 70``.
 
 Data-parallel over ``--workers`` single-threaded processes (on a two-core machine two of them are faster than one with two threads).
 Every ``--save-every`` minutes the folder holds a whole checkpoint (safetensors and JSON, the JSON last); the same command resumes.
@@ -180,14 +180,14 @@ def worker(rank: int, args: argparse.Namespace, port: int) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="graphkv_benchmarks.embedded.train", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an existing one is resumed")
-    parser.add_argument("--minutes", type=float, default=75.0, help="training time; the schedule is stretched over it")
+    parser.add_argument("--minutes", type=float, default=70.0, help="training time; the schedule is stretched over it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="threads a worker")
-    parser.add_argument("--tokens", type=int, default=4800, help="tokens a step, over all workers")
-    parser.add_argument("--muon-lr", type=float, default=0.01)
-    parser.add_argument("--adam-lr", type=float, default=0.002)
-    parser.add_argument("--aux", type=float, default=0.3, help="weight of the auxiliary attention targets")
+    parser.add_argument("--tokens", type=int, default=4000, help="tokens a step, over all workers")
+    parser.add_argument("--muon-lr", type=float, default=0.006)
+    parser.add_argument("--adam-lr", type=float, default=0.0015)
+    parser.add_argument("--aux", type=float, default=0.5, help="weight of the auxiliary attention targets")
     parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--save-every", type=float, default=2.0, help="minutes")
     args = parser.parse_args(argv)
