@@ -15,7 +15,7 @@ from torch import Tensor
 
 from graphkv.assemble import AssembledContext, assemble
 from graphkv.encode import EncodedContext, encode_context, packed_logits
-from graphkv.errors import InputError, LengthError
+from graphkv.errors import InputError, LengthError, check_count
 from graphkv.generate import Completion, complete, question_batch, score, stream
 from graphkv.graph import SegmentGraph
 from graphkv.layout import Layout
@@ -53,6 +53,13 @@ class GraphKV:
         max_segment_tokens: int | None = None,
         batch_tokens: int = 4096,
     ) -> None:
+        if store is not None and not isinstance(store, MemoryStore):
+            raise InputError(f"store must be a MemoryStore, got {type(store).__name__}")
+        if template is not None and not isinstance(template, PromptTemplate):
+            raise InputError(f"template must be a PromptTemplate, got {type(template).__name__}")
+        check_count("batch_tokens", batch_tokens)
+        if max_segment_tokens is not None:
+            check_count("max_segment_tokens", max_segment_tokens)
         self.model = model
         self.store = store if store is not None else MemoryStore()
         self.template = template or template_of(model.tokenizer)
@@ -88,7 +95,8 @@ class GraphKV:
         if isinstance(model, tuple):
             if len(model) != 2:
                 raise InputError(f"expected a pair (model, tokenizer), got {len(model)} things")
-            given = sorted(model_kwargs) + [n for n, v in (("dtype", dtype), ("device_map", device_map)) if v is not None]
+            settings = {"dtype": dtype, "device_map": device_map, "trust_remote_code": trust_remote_code or None}
+            given = sorted(model_kwargs) + [name for name, value in settings.items() if value is not None]
             if given:
                 raise InputError(f"{', '.join(given)} cannot be set on a model that is loaded already: load it with them")
             loaded = GraphModel(*model, kernel=kernel)
@@ -128,10 +136,11 @@ class GraphKV:
     ) -> list[Answer]:
         """Answer several questions about one graph: the context is encoded once, the questions are decoded as batches.
 
-        Arguments as in :meth:`ask`; `batch_size` questions are decoded together. In each answer `tokens_computed` counts
+        Arguments as in :meth:`ask`; `batch_size` questions are decoded together. Near the end of the model's window the
+        longest question decides how long every answer may be. In each answer `tokens_computed` counts
         the context's tokens only if they were encoded in this call.
         """
-        _check_batch(batch_size)
+        check_count("batch_size", batch_size)
         begin = time.perf_counter()
         tokens = self.reader.read(graph, questions, prefix)
         plan = self._plan(tokens, layout, options)
@@ -235,7 +244,7 @@ class GraphKV:
         """
         if isinstance(continuations, str) or not isinstance(continuations, Sequence) or not continuations:
             raise InputError(f"expected a list of at least one continuation, got {continuations!r}")
-        _check_batch(batch_size)
+        check_count("batch_size", batch_size)
         tokens = self.reader.read(graph, [question], prefix if prefix is not None or not raw else (), raw=raw)
         plan = self._plan(tokens, layout, options)
         ids = [self.reader.ids(c) for c in continuations]
@@ -267,8 +276,8 @@ class GraphKV:
     def _generation(self, plan: Layout, tokens: Tokens, max_new_tokens: int | None, stop: str | Sequence[str] | None, config: Any) -> Any:
         if not all(tokens.questions):
             raise InputError("the question is empty: expected some text")
-        if max_new_tokens is not None and (isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1):
-            raise InputError(f"max_new_tokens must be a whole number of at least 1, got {max_new_tokens!r}")
+        if max_new_tokens is not None:
+            check_count("max_new_tokens", max_new_tokens)
         if stop is not None:
             stop = [stop] if isinstance(stop, str) else list(stop) if isinstance(stop, Sequence) else None
             if stop is None or any(not isinstance(s, str) or not s for s in stop):
@@ -312,8 +321,3 @@ class GraphKV:
             tokens_generated=len(completion.token_ids),
             timings=timings,
         )
-
-
-def _check_batch(batch_size: object) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")

@@ -59,3 +59,9 @@ class UnsupportedModelError(ModelError):
 def one_of(kind: str, got: object, valid: Iterable[object]) -> str:
     """The message for a name that is not known: ``unknown layout 'grpah'; valid: ape, block, ...``."""
     return f"unknown {kind} {got!r}; valid: {', '.join(sorted(str(v) for v in valid))}"
+
+
+def check_count(name: str, value: object, error: type[InputError] = InputError) -> None:
+    """Raises `error` unless `value` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise error(f"{name} must be a whole number of at least 1, got {value!r}")

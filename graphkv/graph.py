@@ -13,7 +13,7 @@ from typing import Any
 
 import networkx as nx
 
-from graphkv.errors import DocumentError, GraphError
+from graphkv.errors import DocumentError, GraphError, check_count
 from graphkv.segments import Document, Segment, split_segment
 
 
@@ -44,14 +44,16 @@ class SegmentGraph:
             self._segments[segment.id] = segment
         if not self._segments:
             raise GraphError("the graph has no segments: expected at least one document")
-        if max_segment_tokens is not None and max_segment_tokens < 1:
-            raise DocumentError(f"max_segment_tokens must be at least 1, got {max_segment_tokens}")
+        if max_segment_tokens is not None:
+            check_count("max_segment_tokens", max_segment_tokens, DocumentError)
         self.max_segment_tokens = max_segment_tokens
         self._rank = {id: i for i, id in enumerate(self._segments)}
         self._graph: nx.DiGraph[str] = nx.DiGraph()
         self._graph.add_nodes_from(self._segments)
+        if not isinstance(edges, Iterable):
+            raise GraphError(f"edges must be pairs (source id, target id), got {edges!r}")
         for edge in edges:
-            if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) != 2:
+            if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) != 2 or not all(isinstance(end, str) for end in edge):
                 raise GraphError(f"an edge is a pair (source id, target id), got {edge!r}")
             source, target = edge
             for end, other, verb in ((source, target, "is read by"), (target, source, "reads")):
@@ -102,6 +104,8 @@ class SegmentGraph:
         Raises:
             DocumentError: a node without text. GraphError: two nodes with the same string form.
         """
+        if not isinstance(graph, nx.Graph):
+            raise GraphError(f"expected a networkx graph, got {type(graph).__name__}; documents go to from_documents, segments to from_segments")
         names: dict[Hashable, str] = {node: node if isinstance(node, str) else str(node) for node in graph.nodes}
         if len(set(names.values())) < len(names):
             twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
@@ -193,7 +197,7 @@ class SegmentGraph:
         return SegmentGraph(self.segments, edges, max_segment_tokens=self.max_segment_tokens)
 
     def reordered(self, ids: Iterable[str]) -> SegmentGraph:
-        """The same segments and edges in another order; `ids` must name every segment once."""
+        """The same segments and edges in another order. Raises GraphError unless `ids` names every segment once."""
         order = list(ids)
         if sorted(order) != sorted(self._segments):
             raise GraphError("reordered() needs every id exactly once")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from graphkv.errors import DocumentError, GraphError, LayoutError, one_of
+from graphkv.errors import DocumentError, GraphError, LayoutError, check_count, one_of
 from graphkv.graph import SegmentGraph
 from graphkv.layout import Block, Layout, Rounds, place, rounds_of
 
@@ -83,7 +83,8 @@ def ape(graph: SegmentGraph, sizes: Sizes, *, temperature: float = 0.9, scale: f
 
     The question's logits over the segments are divided by T (`temperature`) and that group's log-sum-exp is multiplied
     by S (`scale`) before it is merged with prefix and question. The released code multiplies by S·T where the paper has
-    S: pass ``scale=S*T`` to follow the code. T = S = 0.9 by default; T = S = 1 is PCW.
+    S: pass ``scale=S*T`` to follow the code. T = S = 0.9 by default; T = S = 1 is PCW. Raises LayoutError unless both are
+    finite and above 0.
 
     ::
 
@@ -158,7 +159,7 @@ def graph_topk(graph: SegmentGraph, sizes: Sizes, *, m: int = 3, view: str = "al
         Q    1 1  1  1  1
     """
     ranked = ranking(graph)
-    _check_count("m", m)
+    check_count("m", m, LayoutError)
     edges = [(best, rest) for best in ranked[:m] for rest in ranked[m:]]
     return _place("graph_topk", rounds_of(graph.with_edges(edges), 1), sizes, positions=positions, view=view, prefix_visible=prefix_visible, max_round=1)
 
@@ -169,7 +170,8 @@ def graph_hops(
     """Graph-KV "2-hop" and "3-hop" (arXiv 2506.07334, section 4.1): tiers of ranked segments, each reading the tier before.
 
     ``tiers=(1, 3)``, the default, is 1 → 2-4 → rest (2-hop); ``tiers=(1, 2, 2)`` is 1 → 2-3 → 4-5 → rest (3-hop). Each
-    segment is encoded once, reading the updated blocks of the tier before (topological). Drawn with ``tiers=(1, 1)``:
+    segment is encoded once, reading the updated blocks of the tier before (topological). Raises LayoutError unless `tiers`
+    is a sequence of whole numbers of at least 1. Drawn with ``tiers=(1, 1)``:
 
     ::
 
@@ -184,7 +186,7 @@ def graph_hops(
         raise LayoutError(f"tiers must be a sequence of sizes such as (1, 3), got {tiers!r}")
     ranked, groups, at = ranking(graph), [], 0
     for size in tiers:
-        _check_count("every tier", size)
+        check_count("every tier", size, LayoutError)
         groups.append(ranked[at : at + size])
         at += size
     groups.append(ranked[at:])
@@ -213,7 +215,7 @@ def graph_sequential(graph: SegmentGraph, sizes: Sizes, *, m: int = 3) -> Layout
         a1   0 0  0  1  0  0  1
         Q    1 1  1  1  1  1  1  1
     """
-    _check_count("m", m)
+    check_count("m", m, LayoutError)
     ascending = ranking(graph)[::-1]
     best = ascending[-m:]
     reads: dict[tuple[str, int], tuple[tuple[str, int], ...]] = {(id, 0): () for id in ascending}
@@ -297,8 +299,3 @@ def _alone(graph: SegmentGraph) -> dict[tuple[str, int], tuple[tuple[str, int], 
 
 def _place(name: str, reads: Mapping[tuple[str, int], tuple[tuple[str, int], ...]], sizes: Sizes, **options: Any) -> Layout:
     return place(name, reads, sizes.segments, prefix=sizes.prefix, question=sizes.question, **options)
-
-
-def _check_count(what: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise LayoutError(f"{what} must be a whole number of at least 1, got {value!r}")

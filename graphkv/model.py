@@ -58,6 +58,9 @@ AttentionMaskInterface.register("graphkv_answer", sdpa_mask)
 _NOT_NUMBERS = frozenset({"architectures", "transformers_version", "dtype", "use_cache", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"})
 """Settings of a config that change no key and no value (the dtype is told by the weights)."""
 
+_NOT_OURS = ("num_beams", "num_return_sequences", "return_dict_in_generate", "cache_implementation")
+"""Generation settings that need another cache than the shared one, or return something else than ids."""
+
 _LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, threading.RLock] = weakref.WeakKeyDictionary()  # type: ignore[valid-type]
 """One lock a model, shared by every engine over it: encoding changes the model's attention for a moment."""
 
@@ -223,7 +226,7 @@ class GraphModel:
         stopping: Sequence[Any] = (),
     ) -> Tensor:
         """New token ids ``[B, new]`` after questions ``[B, T]``, by transformers' own ``generate``."""
-        with self.lock, self._answering(reweigh), torch.no_grad():
+        with self.lock, self._answering(reweigh), self._own_settings_aside(), torch.no_grad():
             out: Tensor = self.model.generate(
                 input_ids=token_ids,
                 attention_mask=mask,
@@ -250,14 +253,18 @@ class GraphModel:
         if config is not None and not isinstance(config, GenerationConfig):
             raise InputError(f"generation_config must be a transformers GenerationConfig, got {type(config).__name__}")
         if config is None:
-            config = GenerationConfig(do_sample=False, eos_token_id=base.eos_token_id, pad_token_id=base.pad_token_id)
-        config = GenerationConfig.from_dict({**config.to_diff_dict(), **overrides})
+            settings: dict[str, Any] = {"do_sample": False, "eos_token_id": base.eos_token_id, "pad_token_id": base.pad_token_id}
+        else:  # as in transformers: what the caller leaves open is the model's own setting
+            own = {k: v for k, v in base.to_diff_dict().items() if k not in _NOT_OURS and k not in ("max_length", "max_new_tokens")}
+            settings = {**own, **config.to_diff_dict()}
+        refused = [k for k in _NOT_OURS if settings.get(k) is True or settings.get(k) not in (None, False, 1)]
+        if refused:
+            raise InputError(f"{', '.join(refused)} not supported: the questions share one context and one cache, and ids come back; to take several sequences, ask several times")
+        config = GenerationConfig.from_dict({**settings, **overrides})
         if config.eos_token_id is None:
             config.eos_token_id = base.eos_token_id if base.eos_token_id is not None else getattr(self.tokenizer, "eos_token_id", None)
         if config.pad_token_id is None:
             config.pad_token_id = self.pad_token_id
-        if (config.num_beams or 1) > 1 or (config.num_return_sequences or 1) > 1:
-            raise InputError("num_beams and num_return_sequences above 1 are not supported: the questions share one context; ask several times instead")
         config.use_cache = True
         return config
 
@@ -282,7 +289,7 @@ class GraphModel:
         with torch.no_grad():
             try:
                 ours = self.packed_logits(ids, range(12), pattern, impl="dense").double()
-            except (TypeError, RuntimeError, AttributeError, ValueError) as error:
+            except (ModelError, TypeError, RuntimeError, AttributeError, ValueError) as error:
                 raise UnsupportedModelError(f"{self.config.model_type!r} cannot run under graphkv's attention: {error}") from error
             own = self.model(torch.tensor([ids], device=self.device)).logits[0].double()
         bound = 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.1
@@ -324,6 +331,16 @@ class GraphModel:
             yield
         finally:
             handle.remove()
+
+    @contextmanager
+    def _own_settings_aside(self) -> Iterator[None]:
+        """``generate`` fills what a config leaves open from the model's own (a repetition penalty, say): `config` is complete, so nothing is left to fill."""
+        before = self.model.generation_config
+        self.model.generation_config = GenerationConfig()
+        try:
+            yield
+        finally:
+            self.model.generation_config = before
 
     @contextmanager
     def _answering(self, reweigh: Reweigh | None) -> Iterator[None]:

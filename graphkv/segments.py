@@ -26,7 +26,7 @@ class Document:
         title: shown to the model in front of the body.
         sources: ids of the documents that this one reads (cites); each becomes an edge source → this document.
         score: retrieval score, higher is better; `graph_topk` and `graph_hops` rank by it.
-        metadata: anything else, carried along untouched.
+        metadata: anything else, carried along to the segment untouched.
 
     Raises:
         DocumentError: empty id or text.
@@ -50,6 +50,10 @@ class Document:
             raise DocumentError(f"document {self.id!r}: text must be a string, got {type(self.text).__name__}")
         if not self.text.strip():
             raise DocumentError(f"document {self.id!r} is empty: expected some text; leave it out or give it one")
+        if isinstance(self.sources, str) or not isinstance(self.sources, Iterable):
+            raise DocumentError(f"document {self.id!r}: 'sources' must be a list of document ids, got {self.sources!r}")
+        object.__setattr__(self, "sources", tuple(self.sources))
+        _check_title_and_score("document", self.id, self.title, self.score)
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str = "document") -> Document:
@@ -74,10 +78,6 @@ class Document:
         if isinstance(sources, str) or not isinstance(sources, Iterable):
             raise DocumentError(f"{where}: 'sources' must be a list of document ids, got {sources!r}")
         title, score = row.get("title"), row.get("score")
-        if title is not None and not isinstance(title, str):
-            raise DocumentError(f"{where}: 'title' must be a string, got {title!r}")
-        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < math.inf):
-            raise DocumentError(f"{where}: 'score' must be a finite number, got {score!r}")
         if isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
             raise DocumentError(f"{where}: 'id' must be a string or a whole number, got {row['id']!r}")
         known = {"id", "text", "title", "sources", "cites", "score"}
@@ -85,13 +85,20 @@ class Document:
             return cls(
                 id=str(row["id"]),
                 text=row["text"],
-                title=title or None,
+                title=None if title == "" else title,
                 sources=tuple(dict.fromkeys(str(s) for s in sources)),
-                score=None if score is None else float(score),
+                score=score,
                 metadata={k: v for k, v in row.items() if k not in known},
             )
         except DocumentError as error:
             raise DocumentError(f"{where}: {error}") from None
+
+
+def _check_title_and_score(kind: str, id: str, title: object, score: object) -> None:
+    if title is not None and not isinstance(title, str):
+        raise DocumentError(f"{kind} {id!r}: 'title' must be a string, got {title!r}")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < math.inf):
+        raise DocumentError(f"{kind} {id!r}: 'score' must be a finite number, got {score!r}")
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,8 @@ class Segment:
     score: float | None = None
     document: str | None = None
     """Id of the document that this segment is a part of; None when the segment is the whole document."""
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The document's."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
@@ -121,6 +130,7 @@ class Segment:
                 raise DocumentError(f"segment {self.id!r} is empty: expected at least one token id")
             if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in self.tokens):
                 raise DocumentError(f"segment {self.id!r}: token ids must be non-negative integers, got {self.tokens[:8]!r}")
+        _check_title_and_score("segment", self.id, self.title, self.score)
         if self.text is not None and not isinstance(self.text, str):
             raise DocumentError(f"segment {self.id!r}: text must be a string, got {type(self.text).__name__}")
         if self.text is not None and not self.text.strip():
@@ -146,7 +156,7 @@ class Segment:
     @classmethod
     def from_document(cls, document: Document) -> Segment:
         """The whole document as one segment."""
-        return cls(id=document.id, text=document.text, title=document.title, score=document.score)
+        return cls(id=document.id, text=document.text, title=document.title, score=document.score, metadata=document.metadata)
 
 
 def split_segment(segment: Segment, count: Callable[[str | None, str], int], max_tokens: int) -> list[Segment]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from graphkv.graph import SegmentGraph
@@ -68,7 +67,6 @@ class Answer:
     tokens_computed: int
     tokens_generated: int
     timings: Timings
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.text

@@ -40,6 +40,8 @@ _EXTRA: dict[str, dict[str, Any]] = {
     "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}, "pad_token_id": 0},
     "gemma2": {"attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 32},
     "mistral": {"sliding_window": None},
+    # one layer of each kind, each with a rope of its own
+    "gemma3_text": {"layer_types": ["sliding_attention", "full_attention"]},
 }
 VOCABULARY = 259  # 256 bytes, <s>, </s>, <pad>
 

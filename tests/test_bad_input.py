@@ -100,7 +100,7 @@ def test_documents_and_segments_made_by_hand() -> None:
         Segment.from_tokens("a", [])
     with refused(DocumentError, "segment 'a' is empty", "some text"):
         Segment.from_text("a", "  ")
-    with refused(DocumentError, "max_segment_tokens must be at least 1, got 0"):
+    with refused(DocumentError, "max_segment_tokens must be a whole number of at least 1, got 0"):
         SegmentGraph.from_documents([A], max_segment_tokens=0)
     with refused(GraphError, "unknown source id 'z'", "read by 'a'"):
         SegmentGraph.from_segments([Segment.from_text("a", "x")], [("z", "a")])

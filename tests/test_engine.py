@@ -11,7 +11,7 @@ import torch
 from helpers import byte_tokenizer, random_graph, random_ids, tiny_engine, tiny_model
 from transformers import GenerationConfig
 
-from graphkv import LAYOUTS, Document, GraphKV, MemoryStore, PromptTemplate, Segment, SegmentGraph
+from graphkv import LAYOUTS, Document, GraphKV, InputError, MemoryStore, PromptTemplate, Segment, SegmentGraph
 
 DOCUMENTS = [
     {"id": "a", "title": "Alpha", "text": "The first paper.", "sources": ["b", "c"]},
@@ -169,12 +169,20 @@ def test_editing_a_segment_changes_only_what_reads_it() -> None:
     assert not torch.equal(before["b@1"], without_a["b@1"]) and torch.equal(before["c@0"], without_a["c@0"])
 
 
-def test_a_segment_that_the_question_cannot_reach_changes_no_logit() -> None:
-    """rounds=2 with view="final": the dropped first update of b is read by nobody, so nothing of it is left."""
+def test_the_models_own_generation_settings_do_not_leak_into_greedy_answers(graph: SegmentGraph) -> None:
+    """A checkpoint may ship a repetition penalty, beams or a cache of its own; greedy is greedy all the same."""
     engine = tiny_engine()
-    graph = random_graph({"a": 10, "b": 12}, [("a", "b")])
-    plan = engine.plan(graph, random_ids(4), rounds=2, view="final", prefix=())
-    assert [b.name for b in plan.blocks] == ["a@0", "b@2", "question"]
+    plain = engine.ask(graph, QUESTION, max_new_tokens=8)
+    own = engine.model.model.generation_config
+    own.repetition_penalty, own.no_repeat_ngram_size, own.num_beams, own.num_return_sequences = 3.0, 1, 4, 2
+    own.return_dict_in_generate, own.cache_implementation = True, "static"
+    assert engine.ask(graph, QUESTION, max_new_tokens=8).token_ids == plain.token_ids
+    assert engine.model.model.generation_config is own
+    penalised = engine.ask(graph, QUESTION, generation_config=GenerationConfig(max_new_tokens=8))
+    assert len(set(penalised.token_ids)) == len(penalised.token_ids)  # no_repeat_ngram_size=1 of the model, as in transformers
+    for setting in ({"num_beams": 2}, {"return_dict_in_generate": True}, {"cache_implementation": "static"}, {"num_return_sequences": 2}):
+        with pytest.raises(InputError, match=next(iter(setting))):
+            engine.ask(graph, QUESTION, generation_config=GenerationConfig(do_sample=True, **setting))
 
 
 def test_score_is_the_log_likelihood_of_the_logits(engine: GraphKV, graph: SegmentGraph) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import random_graph, random_ids, tiny_engine
+from helpers import ARCHITECTURES, random_graph, random_ids, tiny_engine
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -16,11 +16,14 @@ PREFIX, QUESTION = random_ids(6, seed=3), random_ids(11, seed=4)
 RANKED = {"best": 19, "second": 30, "third": 8, "fourth": 25}  # in the graph's order, best first
 
 
-def turn(keys: Tensor, by: int, model: Any) -> Tensor:
-    """Rotate keys ``[1, H, T, D]`` further by `by` positions: angle in float64, without attention scaling."""
-    angle = torch.cat([by * model.model.rotary_emb.inv_freq.double()] * 2)
-    first, second = keys.double().chunk(2, dim=-1)
-    return (keys.double() * angle.cos() + torch.cat((-second, first), -1) * angle.sin()).to(keys.dtype)
+def turn(keys: Tensor, by: int, model: Any, layer: int) -> Tensor:
+    """Rotate keys ``[1, H, T, D]`` further by `by` positions: angle in float64, without attention scaling; a partial rope turns the first dimensions only."""
+    rope, kinds = model.model.rotary_emb, getattr(model.config, "layer_types", None)
+    frequencies = rope.inv_freq if hasattr(rope, "inv_freq") else getattr(rope, f"{kinds[layer]}_inv_freq")
+    angle = torch.cat([by * frequencies.double()] * 2)
+    head, rest = keys[..., : len(angle)].double(), keys[..., len(angle) :]
+    first, second = head.chunk(2, dim=-1)
+    return torch.cat(((head * angle.cos() + torch.cat((-second, first), -1) * angle.sin()).to(keys.dtype), rest), -1)
 
 
 def forward(model: Any, ids: list[int], start: int, past: list[tuple[Tensor, Tensor]]) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
@@ -42,11 +45,11 @@ def join(parts: list[list[tuple[Tensor, Tensor]]]) -> list[tuple[Tensor, Tensor]
 
 
 def moved(part: list[tuple[Tensor, Tensor]], by: int, model: Any) -> list[tuple[Tensor, Tensor]]:
-    return [(turn(k, by, model), v) for k, v in part]
+    return [(turn(k, by, model, layer), v) for layer, (k, v) in enumerate(part)]
 
 
 @pytest.mark.parametrize("m", [1, 3, 4])
-@pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3", "mistral"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 @torch.no_grad()
 def test_against_the_official_procedure(arch: str, m: int) -> None:
     """1. each passage alone; 2. the m best in a row, every passage re-encoded behind them; 3. one running range for the question."""
