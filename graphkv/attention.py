@@ -62,6 +62,7 @@ def encode_attention(
     graphkv: Encoding | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
+    """Blocks that are being encoded: query and key ``[B, H, T, D]`` come in before rotation; the output is ``[B, T, H, D]``."""
     if graphkv is None:
         raise ModelError("attention 'graphkv' runs only inside graphkv's encoder: load the model with another attn_implementation")
     (q_cos, q_sin), (k_cos, k_sin) = graphkv.table(int(module.layer_idx))  # type: ignore[arg-type]

@@ -182,7 +182,7 @@ class GraphKV:
         return pieces()
 
     def encode(self, graph: Documents, *, layout: str = "graph", prefix: Text | None = None, **options: Any) -> EncodedContext:
-        """Encode now, answer later: everything that `layout` needs goes into the store.
+        """Encode now, answer later: everything that `layout` needs goes into the store. Raises InputError as :meth:`ask` does.
 
         Example:
             >>> engine.encode(graph).tokens_computed, engine.encode(graph).tokens_computed  # doctest: +SKIP
@@ -192,7 +192,11 @@ class GraphKV:
         return self._encode(self._plan(tokens, layout, options), tokens)
 
     def plan(self, graph: Documents, question: Text = (), *, layout: str = "graph", prefix: Text | None = None, **options: Any) -> Layout:
-        """The layout that :meth:`ask` would use: blocks, positions, who reads whom, what it costs. ``print()`` it, or ``.draw(path)`` it."""
+        """The layout that :meth:`ask` would use: blocks, positions, who reads whom, what it costs. ``print()`` it, or ``.draw(path)`` it.
+
+        Raises:
+            InputError: whatever :meth:`ask` refuses about documents, layout, options and lengths.
+        """
         tokens = self.reader.read(graph, [question], prefix)
         return self._plan(tokens, layout, options)
 
@@ -241,6 +245,12 @@ class GraphKV:
         Args:
             continuations: text or token ids, tokenised by themselves and spliced (write the space in front of a word).
             raw: as in :meth:`logits`: bare texts, nothing added. By default the prompt is the one of :meth:`ask`.
+
+        Raises:
+            InputError: no continuation, an empty one, or anything that :meth:`ask` refuses.
+
+        Example:
+            >>> yes, no = engine.score(graph, "Is it so?", [" Yes", " No"])  # doctest: +SKIP
         """
         if isinstance(continuations, str) or not isinstance(continuations, Sequence) or not continuations:
             raise InputError(f"expected a list of at least one continuation, got {continuations!r}")

@@ -24,7 +24,7 @@ def check_kernel(kernel: str | None) -> None:
 
 
 def check_config(config: Any) -> None:
-    """Refuse by name what cannot be served, before any work is done."""
+    """Refuse by name what cannot be served, before any work is done. Raises UnsupportedModelError."""
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModelError(f"{kind!r} is an encoder-decoder model: graphkv needs a decoder")
@@ -47,7 +47,7 @@ def check_config(config: Any) -> None:
 
 
 def ropes_of(decoder: torch.nn.Module, config: Any) -> list[Rope]:
-    """One rope a layer; layers of the same kind share one."""
+    """One rope a layer; layers of the same kind share one. Raises UnsupportedModelError where there is none, or it was cast."""
     module = getattr(decoder, "rotary_emb", None)
     if module is None:
         raise UnsupportedModelError(f"{config.model_type!r} has no rotary position embedding (rope) of its own: its keys cannot be placed anew")

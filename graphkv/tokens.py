@@ -42,8 +42,8 @@ class TokenReader:
 
     def __init__(self, model: GraphModel, template: PromptTemplate, max_segment_tokens: int | None = None) -> None:
         self.model, self.template, self.max_segment_tokens = model, template, max_segment_tokens
-        self._tokens: weakref.WeakKeyDictionary[SegmentGraph, dict[str, tuple[int, ...]]] = weakref.WeakKeyDictionary()
-        self._split: weakref.WeakKeyDictionary[SegmentGraph, SegmentGraph] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakKeyDictionary[SegmentGraph, dict[str, tuple[int, ...]]] = weakref.WeakKeyDictionary()
+        self._parted: weakref.WeakKeyDictionary[SegmentGraph, SegmentGraph] = weakref.WeakKeyDictionary()
 
     def read(self, documents: Documents, questions: Sequence[Text], prefix: Text | None, *, raw: bool = False) -> Tokens:
         """Token ids of everything. `prefix` None takes the template's; `raw` takes bare texts: no template, no titles, no cutting.
@@ -55,21 +55,22 @@ class TokenReader:
         graph = documents if isinstance(documents, SegmentGraph) else SegmentGraph.from_documents(documents)
         if isinstance(questions, str) or not isinstance(questions, Sequence) or not questions:
             raise InputError(f"expected a list of at least one question, got {questions!r}; for one question use ask()")
-        graph = graph if raw else self._split_long(graph)
-        known = {} if raw else self._tokens.setdefault(graph, {})
+        graph = graph if raw else self.split(graph)
+        known = {} if raw else self._known.setdefault(graph, {})
         for segment in graph.segments:
             if segment.id not in known:
                 known[segment.id] = self._segment_ids(segment, raw)
         asked = [self.ids(q) if raw else self._question_ids(q) for q in questions]
         return Tokens(graph, self.ids(self.template.prefix if prefix is None else prefix), dict(known), tuple(asked))
 
-    def _split_long(self, graph: SegmentGraph) -> SegmentGraph:
+    def split(self, graph: SegmentGraph) -> SegmentGraph:
+        """The graph with long documents as chains of segments; the graph itself where no limit is set."""
         limit = graph.max_segment_tokens or self.max_segment_tokens
         if limit is None:
             return graph
-        if graph not in self._split:
-            self._split[graph] = graph.split(lambda title, text: len(tokenize_pieces(self.model.tokenizer, self.template.pieces(title, text))), limit)
-        return self._split[graph]
+        if graph not in self._parted:
+            self._parted[graph] = graph.split(lambda title, text: len(tokenize_pieces(self.model.tokenizer, self.template.pieces(title, text))), limit)
+        return self._parted[graph]
 
     def _segment_ids(self, segment: Segment, raw: bool) -> tuple[int, ...]:
         if segment.tokens is not None:
@@ -89,7 +90,7 @@ class TokenReader:
         return self._check_ids(tokenize_pieces(self.model.tokenizer, self.template.question_pieces(question)), "the question")
 
     def ids(self, text: Text) -> tuple[int, ...]:
-        """Text as token ids; token ids as they are."""
+        """Text as token ids; token ids as they are. Raises InputError for ids that are none, or beyond the vocabulary."""
         if isinstance(text, str):
             return self._check_ids(tokenize(self.model.tokenizer, text), f"the text {text[:40]!r}")
         ids: Any = text.tolist() if isinstance(text, Tensor) else list(text) if isinstance(text, Sequence) else None

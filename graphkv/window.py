@@ -13,7 +13,7 @@ def check_window(model: GraphModel, plan: Layout, new_tokens: int = 0) -> None:
     for block in plan.blocks:
         if block.length > window:
             what = f"segment {block.segment!r}" if block.segment else f"the {block.role}"
-            hint = "; cut it with max_segment_tokens=..." if block.segment else ""
+            hint = "; cut it with max_segment_tokens=... (--max-segment-tokens)" if block.segment else ""
             raise LengthError(f"{what} has {block.length} tokens, the model's window is {window}{hint}")
     context = max((max(b.position, b.answer_position) + b.length for b in plan.blocks[:-1]), default=0)
     if context > window:

@@ -36,7 +36,7 @@ HOW = {
     "sdpa_bool": "torch's SDPA with the whole boolean mask",
     "causal": "torch's causal SDPA over the same packed tokens: another answer, the price of reading everything in one sequence",
 }
-GRAPHS: dict[str, tuple[tuple[int, int], ...]] = {"star": ((16, 256), (16, 512)), "nearest": ((16, 256), (32, 256))}
+GRAPHS: dict[str, tuple[tuple[int, int], ...]] = {"star": ((16, 256), (16, 512), (64, 256)), "nearest": ((16, 256), (16, 512), (64, 256))}
 HEADS = ((14, 2, 64), (32, 8, 128))
 DTYPES = (torch.float32, torch.bfloat16)
 # Beyond this many operations a call runs on one key head (see HOW).
@@ -128,6 +128,8 @@ def run_attention_bench(
         threads = 1  # waiting for another thread would count as work
     if threads is not None:
         torch.set_num_threads(threads)
+    if output is not None:  # before the minutes of measuring, not after
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     try:
         with torch.inference_mode():

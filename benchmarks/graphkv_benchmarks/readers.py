@@ -72,7 +72,7 @@ def _morehopqa_row(row: Any, where: str, edges: Edges) -> Row:
         raise DocumentError(f"{where}: expected an object, got {type(row).__name__}")
     missing = [key for key in ("_id", "question", "answer", "context") if row.get(key) in (None, "", [])]
     if missing:
-        raise DocumentError(f"{where}: missing {', '.join(missing)}; expected a MoreHopQA row with _id, question, answer and context")
+        raise DocumentError(f"{where}: missing {', '.join(missing)}; expected a MoreHopQA row with _id, question, answer and context (a file of documents is JSON Lines: one object a line, no list)")
     if not isinstance(row["question"], str) or not isinstance(row["context"], list):
         raise DocumentError(f"{where}: expected question to be a string and context to be a list of [title, sentences]")
     documents = []

@@ -120,6 +120,8 @@ def ask(
         _print_comparison(results)
     else:
         _print_answers(results[layouts[0]])
+    if any(outcome.error is not None for outcomes in results.values() for outcome in outcomes):
+        raise typer.Exit(1)  # the rest has been answered, but not everything
 
 
 def _options_by_layout(layouts: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

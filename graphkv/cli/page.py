@@ -124,18 +124,17 @@ def _neighbours(reads: list[int], layout: Layout, column: dict[int, int]) -> lis
 
 def _segment_rows(graph: SegmentGraph, layout: Layout) -> list[dict[str, Any]]:
     """One row a segment of the layout."""
-    own = {segment.id: segment for segment in graph.segments}  # parts of a long document are the layout's only
     found: dict[str, dict[str, Any]] = {}
     for block in layout.blocks:
         if block.segment is None:
             continue
-        segment = own.get(block.segment)
+        segment = graph[block.segment]
         row = found.setdefault(
             block.segment,
             {
                 "id": block.segment,
-                "title": (segment.title or "") if segment else "",
-                "text": shorten(segment.text or "", 160) if segment else "",
+                "title": segment.title or "",
+                "text": shorten(segment.text or "", 160),
                 "tokens": block.length,
                 "blocks": [],
                 "reads": [],

@@ -67,6 +67,7 @@ def show(
     asked = question or (chosen.question if chosen is not None else None)
     engine = load_engine(model, dtype, max_segment_tokens)
     plan = engine.plan(graph, asked if asked is not None else (), layout=layout, **options)
+    graph = engine.reader.split(graph)  # long documents as the parts that the plan names
     files = write_pictures(graph, plan, out, title=docs.name, question=asked)
     if as_json:
         print_json({"files": [str(f) for f in files], "blocks": len(plan.blocks), "tokens": plan.total_tokens, "window": plan.window, "pairs": plan.pairs})

@@ -12,6 +12,7 @@ For blocks A, B, C of 2, 1 and 2 tokens where C reads A, `dense_mask` is
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -95,7 +96,8 @@ def _edges(pattern: BlockPattern, first: int) -> tuple[Tensor, Tensor]:
     """Targets and sources of all edges whose target is block `first` or later."""
     counts = torch.tensor([len(sources) for sources in pattern.reads[first:]], dtype=torch.long)
     target = torch.repeat_interleave(torch.arange(first, len(pattern.lengths)), counts)
-    source = torch.tensor(list(chain.from_iterable(pattern.reads[first:])), dtype=torch.long)
+    flat = array("q", chain.from_iterable(pattern.reads[first:]))  # read in place: torch.tensor() of a list costs as much as all the rest
+    source = torch.frombuffer(flat, dtype=torch.long) if flat else torch.empty(0, dtype=torch.long)
     return target, source
 
 

@@ -15,6 +15,7 @@ def attention(
     quick: Annotated[bool, typer.Option("--quick", help="One small shape of each kind.")] = False,
     repeats: Annotated[int, typer.Option(help="Timed calls of each kernel.", min=1)] = 5,
     threads: Annotated[int | None, typer.Option(help="torch's threads.", min=1, show_default=False)] = None,
+    cpu_time: Annotated[bool, typer.Option("--cpu-time", help="Count seconds on the CPU, on one thread: for a machine that others use.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
@@ -28,13 +29,13 @@ def attention(
     \b
     $ graphkv bench attention --quick --json > attention.json
     $ python -c "import json; print(*json.load(open('attention.json')))"
-    machine how repeats shapes block_mask targets seconds
+    machine how clock repeats shapes block_mask targets seconds
     """
     from graphkv_benchmarks.attention import run_attention_bench
 
     try:
         with working("measuring the kernels; --quick takes seconds, the whole grid minutes"):
-            result = run_attention_bench(quick=quick, repeats=repeats, threads=threads, output=output)
+            result = run_attention_bench(quick=quick, repeats=repeats, threads=threads, cpu_time=cpu_time, output=output)
     except ArithmeticError as error:  # a kernel that is wrong has no speed
         raise KernelError(str(error)) from error
     if as_json:
