@@ -42,7 +42,7 @@ def demo(
     ┃ question        ┃ graph           ┃ block            ┃ sequential      ┃
     ┡━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━┩
     ...
-    │ Who is the      │ ✓ Jane Sintil   │ ✗ Wade Bukkanras │ ✗ Wade Bukras   │
+    │ Who is the      │ ✓ Jane Sintil   │ ✗ Uma Tilkux     │ ✗ Mia Rasbuk    │
     │ author of the   │                 │                  │                 │
     │ paper extended  │                 │                  │                 │
     │ by Violet Oak?  │                 │                  │                 │
