@@ -1,4 +1,4 @@
-"""Layouts as literal drawings and numbers, and against DESIGN's rules written a second time.
+"""Layouts as literal drawings and numbers, and against the layout rules written a second time.
 
 The small graph is the one of the docstrings: a → b → c (b reads a, c reads b), with 2, 4 and 3 tokens.
 """
