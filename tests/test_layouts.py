@@ -243,7 +243,7 @@ def test_counts_of_tokens_and_pairs() -> None:
     assert (longer.total_tokens, longer.question.position) == (19, layout.question.position)
 
 
-# The rules of DESIGN, written a second time, over random graphs.
+# The layout rules, written a second time, over random graphs.
 
 Name = tuple[str, int]
 
