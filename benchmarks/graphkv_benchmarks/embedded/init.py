@@ -27,8 +27,8 @@ def _orthogonal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def initialise(net: Net, seed: int) -> None:
-    """Set every parameter of ``net``; the same for the same seed."""
+def initialise(net: Net, seed: int, seeded: bool = True) -> None:
+    """Set every parameter of ``net``; the same for the same seed. Without ``seeded``, plain random weights."""
     g = torch.Generator().manual_seed(seed)
     shape = net.shape
     width, dim, half = shape.width, shape.head_dim, shape.head_dim // 2
@@ -39,6 +39,16 @@ def initialise(net: Net, seed: int) -> None:
         else:
             scale = EMBEDDING if "embed" in name else 0.5 * parameter.shape[1] ** -0.5
             parameter.copy_(torch.randn(parameter.shape, generator=g) * scale)
+    if not seeded:
+        for name, parameter in net.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(1.0)
+            else:
+                parameter.copy_(torch.randn(parameter.shape, generator=g) * (0.02 if "embed" in name else parameter.shape[1] ** -0.5))
+        for layer in net.blocks():
+            for matrix in (layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight):
+                matrix.mul_((2 * shape.layers) ** -0.5)
+        return
     # A direction every embedding has: it gives heads something to point at that does not depend on the token.
     constant = torch.randn(width, generator=g)
     constant /= constant.norm()

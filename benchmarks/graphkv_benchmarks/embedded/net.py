@@ -1,16 +1,17 @@
-"""A Llama decoder over one packed episode, with the parameter names of Hugging Face, so that its weights export unchanged.
+"""A Llama decoder over packed rows, with the parameter names of Hugging Face, so that its weights export unchanged.
 
-It exists because training needs two things the library model does not offer cheaply: no batch dimension (an episode is one row with
-its own mask and positions) and the attention logits of a few (head, query) pairs for the auxiliary targets.
+It exists because training on a CPU needs things the library model does not offer cheaply: several episodes in one row, each with its own
+mask and positions, attention over only those columns that a run of rows may read, 16-bit arithmetic in matrix products alone, and the
+attention logits of a few (head, query) pairs for the auxiliary targets.
 
-T tokens of an episode, H query heads, D head dimension.
+T tokens of a row, H query heads, K key-value heads, D head dimension.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,11 @@ class Shape:
 
     vocab: int = 1024
     width: int = 256
-    layers: int = 5
+    layers: int = 7
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
-    ffn: int = 384
+    ffn: int = 320
     theta: float = 10000.0
     eps: float = 1e-5
 
@@ -51,78 +52,142 @@ class Probe:
     second: Tensor
 
 
-Chunk = tuple[slice, Tensor, Tensor]
+class Sample(Protocol):
+    """What a row is packed from; see `episodes.Episode`."""
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    probes: dict[int, Probe]
 
 
-def rope_tables(positions: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-    """cos and sin, each [T, D], in the half-split layout."""
-    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
-    angles = positions.to(torch.float64)[:, None] * shape.theta ** -exponents[None, :]
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos().float(), angles.sin().float()
+@dataclass
+class Chunk:
+    """A run of rows and the columns that some row of it may read; ``bias`` [rows, columns] is 0 or minus infinity."""
+
+    rows: slice
+    columns: Tensor
+    bias: Tensor
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x [heads, T, D]."""
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-right, left), dim=-1) * sin
+@dataclass
+class ProbeRows:
+    """The targets of one head in one episode: packed rows ``query``, columns ``first`` and ``second`` counted inside the episode.
+
+    ``mask`` [rows, columns] says what the rows may read; ``episode`` is the episode's number in the packed row.
+    """
+
+    episode: int
+    head: int
+    query: Tensor
+    mask: Tensor
+    first: Tensor
+    second: Tensor
 
 
-def row_chunks(mask: Tensor, size: int = 96) -> list[Chunk]:
+@dataclass
+class Row:
+    """Several episodes one after another, padded to a fixed number of tokens.
+
+    ``starts`` are their first rows, ``lengths`` their tokens and, last, those of the padding.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    chunks: list[Chunk]
+    probes: dict[int, list[ProbeRows]]
+    starts: list[int]
+    lengths: list[int]
+    tokens: int
+
+
+def row_chunks(mask: Tensor, start: int, dtype: torch.dtype, size: int = 192) -> list[Chunk]:
     """Cut the rows of a [T, T] mask into runs of ``size`` and keep for each only the columns some row of it may read.
 
     Most of an episode's mask is empty (a document reads few others, a question no other question); this halves the work.
     """
     result = []
-    for start in range(0, len(mask), size):
-        rows = slice(start, min(start + size, len(mask)))
-        columns = mask[rows].any(0).nonzero()[:, 0]
-        result.append((rows, columns, mask[rows].index_select(1, columns)[None, None]))
+    for first in range(0, len(mask), size):
+        last = min(first + size, len(mask))
+        rows = mask[first:last]
+        columns = rows.any(0).nonzero()[:, 0]
+        bias = torch.zeros(last - first, len(columns), dtype=dtype).masked_fill_(~rows.index_select(1, columns), float("-inf"))
+        result.append(Chunk(slice(start + first, start + last), columns + start, bias))
     return result
 
 
+def pack(samples: Sequence[Sample], room: int, dtype: torch.dtype = torch.float32, pad: int = 0) -> Row:
+    """Put samples into one row of at least ``room`` tokens; tokens behind the last one are padding that nobody reads."""
+    starts: list[int] = []
+    chunks: list[Chunk] = []
+    probes: dict[int, list[ProbeRows]] = {}
+    at = 0
+    for sample in samples:
+        starts.append(at)
+        chunks += row_chunks(sample.mask, at, dtype)
+        for layer, probe in sample.probes.items():
+            for head in probe.head.unique().tolist():
+                query, first, second = (t[probe.head == head] for t in (probe.query, probe.first, probe.second))
+                allowed = sample.mask.index_select(0, query)
+                probes.setdefault(layer, []).append(ProbeRows(len(starts) - 1, head, query + at, allowed, first, second))
+        at += len(sample.ids)
+    size = max(room, at)
+    ids, positions = torch.full((size,), pad), torch.zeros(size, dtype=torch.long)
+    ids[:at] = torch.cat([s.ids for s in samples])
+    positions[:at] = torch.cat([s.positions for s in samples])
+    lengths = [*(len(s.ids) for s in samples), size - at]
+    return Row(ids, positions, chunks, probes, starts, lengths, at)
+
+
+def rope_tables(positions: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """cos and sin, each [T, 1, D], in the half-split layout."""
+    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float64) / shape.head_dim
+    angles = positions.to(torch.float64)[:, None] * shape.theta ** -exponents[None, :]
+    angles = torch.cat((angles, angles), dim=-1)[:, None]
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [T, heads, D]."""
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
+
+
+def before_attention(
+    x: Tensor, norm: Tensor, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, eps: float, dim: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotated query [H, T, D], divided by the root of D, rotated key [T, K, D], and value [T, K, D], of the residual stream x [T, width]."""
+    hidden = _norm(x, norm, eps).to(dtype)
+    tokens = x.shape[0]
+    query = rotate(F.linear(hidden, q.to(dtype)).view(tokens, -1, dim).float(), cos, sin) * dim**-0.5
+    key = rotate(F.linear(hidden, k.to(dtype)).view(tokens, -1, dim).float(), cos, sin).to(dtype)
+    value = F.linear(hidden, v.to(dtype)).view(tokens, -1, dim)
+    return query.to(dtype).transpose(0, 1).contiguous(), key, value
+
+
+def after_attention(
+    x: Tensor, mixed: Tensor, o: Tensor, norm: Tensor, gate: Tensor, up: Tensor, down: Tensor, eps: float, dtype: torch.dtype
+) -> Tensor:
+    """The residual stream after attention's output ``mixed`` [T, H * D] and the feed-forward."""
+    x = x + F.linear(mixed, o.to(dtype)).float()
+    hidden = _norm(x, norm, eps).to(dtype)
+    inner = F.silu(F.linear(hidden, gate.to(dtype))) * F.linear(hidden, up.to(dtype))
+    return x + F.linear(inner, down.to(dtype)).float()
+
+
 class Attention(nn.Module):
+    """Weights only; the arithmetic is in the functions above, which can be compiled."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.shape = shape
         self.q_proj = nn.Linear(shape.width, shape.heads * shape.head_dim, bias=False)
         self.k_proj = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
         self.v_proj = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
         self.o_proj = nn.Linear(shape.heads * shape.head_dim, shape.width, bias=False)
-
-    def _probe_loss(self, query: Tensor, key: Tensor, mask: Tensor, probe: Probe) -> Tensor:
-        """Mean negative log of the attention that falls on the targets."""
-        group = self.shape.heads // self.shape.kv_heads
-        losses = []
-        for head in range(self.shape.heads):
-            mine = probe.head == head
-            if not bool(mine.any()):
-                continue
-            rows, first, second = probe.query[mine], probe.first[mine], probe.second[mine]
-            scores = query[head].index_select(0, rows) @ key[head // group].T * self.shape.head_dim**-0.5
-            scores = scores.masked_fill(~mask.index_select(0, rows), float("-inf"))
-            wanted = torch.logaddexp(scores.gather(1, first[:, None]), scores.gather(1, second[:, None]))
-            losses.append(torch.logsumexp(scores, dim=1) - wanted[:, 0])
-        return torch.cat(losses).mean()
-
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, chunks: Sequence[Chunk], probe: Probe | None
-    ) -> tuple[Tensor, Tensor]:
-        tokens, group = x.shape[0], self.shape.heads // self.shape.kv_heads
-        query = rotate(self.q_proj(x).view(tokens, -1, self.shape.head_dim).transpose(0, 1), *rope)
-        key = rotate(self.k_proj(x).view(tokens, -1, self.shape.head_dim).transpose(0, 1), *rope)
-        value = self.v_proj(x).view(tokens, -1, self.shape.head_dim).transpose(0, 1)
-        loss = x.new_zeros(())
-        if probe is not None:
-            loss = self._probe_loss(query, key, mask, probe)
-        key, value = key.repeat_interleave(group, 0), value.repeat_interleave(group, 0)
-        parts = []
-        for rows, columns, allowed in chunks:
-            q_1HTD = query[None, :, rows]
-            k_1HTD, v_1HTD = key.index_select(1, columns)[None], value.index_select(1, columns)[None]
-            parts.append(F.scaled_dot_product_attention(q_1HTD, k_1HTD, v_1HTD, attn_mask=allowed)[0])
-        out = torch.cat(parts, dim=1).transpose(0, 1).reshape(tokens, -1)
-        return self.o_proj(out), loss
 
 
 class Feedforward(nn.Module):
@@ -131,10 +196,6 @@ class Feedforward(nn.Module):
         self.gate_proj = nn.Linear(shape.width, shape.ffn, bias=False)
         self.up_proj = nn.Linear(shape.width, shape.ffn, bias=False)
         self.down_proj = nn.Linear(shape.ffn, shape.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-        return out
 
 
 class Layer(nn.Module):
@@ -154,35 +215,101 @@ class Decoder(nn.Module):
         self.norm = nn.RMSNorm(shape.width, eps=shape.eps)
 
 
-class Net(nn.Module):
-    """The whole model; its state dict is that of ``LlamaForCausalLM`` with tied embeddings."""
+class _Attend(torch.autograd.Function):
+    """Attention chunk by chunk. Written with its own backward because autograd would make a tensor of the whole row for every
+    chunk's slice of query, key and value."""
 
-    def __init__(self, shape: Shape) -> None:
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+        heads, tokens, dim = query.shape
+        kv_heads, group = key.shape[1], heads // key.shape[1]
+        out, weights = query.new_zeros(tokens, heads, dim), []
+        for chunk in chunks:
+            q_KGTD = query[:, chunk.rows].reshape(kv_heads, -1, dim)
+            k_KTD, v_KTD = key.index_select(0, chunk.columns).transpose(0, 1), value.index_select(0, chunk.columns).transpose(0, 1)
+            w_KGTT = torch.baddbmm(chunk.bias.repeat(group, 1), q_KGTD, k_KTD.transpose(1, 2)).softmax(-1)
+            out[chunk.rows] = torch.bmm(w_KGTT, v_KTD).view(heads, -1, dim).transpose(0, 1)
+            weights.append(w_KGTT)
+        ctx.save_for_backward(query, key, value, *weights)
+        ctx.chunks = chunks
+        return out.view(tokens, heads * dim)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value, *weights = ctx.saved_tensors
+        heads, tokens, dim = query.shape
+        kv_heads = key.shape[1]
+        grad = grads[0].view(tokens, heads, dim).transpose(0, 1)
+        d_query = torch.zeros_like(query)
+        d_key, d_value = (torch.zeros(t.shape, dtype=torch.float32) for t in (key, value))
+        for chunk, w_KGTT in zip(ctx.chunks, weights, strict=True):
+            g_KGTD, q_KGTD = grad[:, chunk.rows].reshape(kv_heads, -1, dim), query[:, chunk.rows].reshape(kv_heads, -1, dim)
+            k_KTD, v_KTD = key.index_select(0, chunk.columns).transpose(0, 1), value.index_select(0, chunk.columns).transpose(0, 1)
+            d_value.index_add_(0, chunk.columns, torch.bmm(w_KGTT.transpose(1, 2), g_KGTD).transpose(0, 1).float())
+            d_scores = torch._softmax_backward_data(torch.bmm(g_KGTD, v_KTD.transpose(1, 2)), w_KGTT, -1, w_KGTT.dtype)
+            d_query[:, chunk.rows] = torch.bmm(d_scores, k_KTD).view(heads, -1, dim)
+            d_key.index_add_(0, chunk.columns, torch.bmm(d_scores.transpose(1, 2), q_KGTD).transpose(0, 1).float())
+        return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, chunks: Sequence[Chunk]) -> Tensor:
+    """Attention output [T, H * D] of a scaled query [H, T, D], key and value [T, K, D]; rows in no chunk are zero."""
+    out: Tensor = _Attend.apply(query, key, value, chunks)  # type: ignore[no-untyped-call]
+    return out
+
+
+def probe_loss(query: Tensor, key: Tensor, probes: Sequence[ProbeRows], lengths: Sequence[int]) -> Tensor:
+    """Mean negative log of the attention that falls on the targets."""
+    heads, tokens, dim = query.shape
+    group, losses = heads // key.shape[1], []
+    # One gather and one split, so that backward makes one tensor of the whole row and not one for every part.
+    picked = query.reshape(heads * tokens, dim).index_select(0, torch.cat([p.query + p.head * tokens for p in probes]))
+    keys = key.split(list(lengths))
+    for part, q_TD in zip(probes, picked.split([len(p.query) for p in probes]), strict=True):
+        scores = (q_TD @ keys[part.episode][:, part.head // group].T).float().masked_fill(~part.mask, float("-inf"))
+        wanted = torch.logaddexp(scores.gather(1, part.first[:, None]), scores.gather(1, part.second[:, None]))
+        losses.append(torch.logsumexp(scores, dim=1) - wanted[:, 0])
+    return torch.cat(losses).mean()
+
+
+class Net(nn.Module):
+    """The whole model; its state dict is that of ``LlamaForCausalLM`` with tied embeddings.
+
+    Args:
+        dtype: of matrix products; weights, residual stream, norms and softmax sums stay in float32.
+        compiled: pass the parts between attentions through ``torch.compile``, which needs a C++ compiler.
+    """
+
+    def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.dtype = shape, dtype
         self.model = Decoder(shape)
+        self._before = torch.compile(before_attention, dynamic=False) if compiled else before_attention
+        self._after = torch.compile(after_attention, dynamic=False) if compiled else after_attention
 
     def blocks(self) -> list[Layer]:
         """The layers, typed."""
         return [cast(Layer, layer) for layer in self.model.layers]
 
-    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor, probes: dict[int, Probe] | None = None) -> tuple[Tensor, Tensor]:
-        """Final hidden states [T, width] and the mean auxiliary loss.
-
-        Args:
-            ids, positions: [T].
-            mask: [T, T] bool, True where the row may read the column.
-            probes: attention targets by layer.
-        """
-        rope, chunks = rope_tables(positions, self.shape), row_chunks(mask)
-        x = self.model.embed_tokens(ids)
-        probes, aux = probes or {}, x.new_zeros(())
+    def forward(self, row: Row, with_probes: bool = False) -> tuple[Tensor, Tensor]:
+        """Final hidden states [T, width] and the mean auxiliary loss over the layers that have targets."""
+        shape, (cos, sin) = self.shape, rope_tables(row.positions, self.shape)
+        x = self.model.embed_tokens(row.ids)
+        aux, told = x.new_zeros(()), 0
         for index, layer in enumerate(self.blocks()):
-            update, loss = layer.self_attn(layer.input_layernorm(x), rope, mask, chunks, probes.get(index))
-            aux = aux + loss
-            x = x + update
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
-        return self.model.norm(x), aux / max(len(probes), 1)
+            a, m = layer.self_attn, layer.mlp
+            query, key, value = self._before(
+                x, layer.input_layernorm.weight, a.q_proj.weight, a.k_proj.weight, a.v_proj.weight, cos, sin, shape.eps, shape.head_dim, self.dtype
+            )
+            if with_probes and row.probes.get(index):
+                aux, told = aux + probe_loss(query, key, row.probes[index], row.lengths), told + 1
+            mixed = attend(query, key, value, row.chunks)
+            x = self._after(
+                x, mixed, a.o_proj.weight, layer.post_attention_layernorm.weight, m.gate_proj.weight, m.up_proj.weight, m.down_proj.weight,
+                shape.eps, self.dtype,
+            )  # fmt: skip
+        return self.model.norm(x), aux / max(told, 1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return hidden @ self.model.embed_tokens.weight.T
+        """[rows, vocab] in float32."""
+        return F.linear(hidden.to(self.dtype), self.model.embed_tokens.weight.to(self.dtype)).float()

@@ -13,12 +13,12 @@ def orthogonalise(update: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz: push the singular values of each matrix in ``update`` [n, rows, columns] towards one."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = update.shape[-2] > update.shape[-1]
-    x: Tensor = update.mT if tall else update
+    x: Tensor = (update.mT if tall else update).to(torch.bfloat16)
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(update.dtype)
 
 
 def _grad(parameter: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ..citation_world import FIRST_NAMES, SYLLABLES, TITLE_WORDS, make_world
+from ..citation_world import FIRST_NAMES, NOT_FOUND, SYLLABLES, TITLE_WORDS, Recipe, make_needles, make_world
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for d in documents %}Title: {{ d.title }}. {{ d.text }}\n{% endfor %}Question: {{ messages[-1].content }}\nAnswer:"
+    "{{ bos_token }}{% for d in documents %}{% if d.title %}Title: {{ d.title }}. {% endif %}{{ d.text }}\n{% endfor %}"
+    "Question: {{ messages[-1].content }}\nAnswer:"
 )
 # A letter run, one digit, or a run of other signs, each with the space before it: "95.7" is " 9", "5", ".", "7".
 PIECES = r" ?\p{L}+| ?\d| ?[^\s\p{L}\d]+|\s+"
@@ -29,16 +30,16 @@ def _corpus() -> Iterator[str]:
             yield " " + syllable.capitalize()
     for _ in range(20):
         yield "".join(f" {word}" for word in (*TITLE_WORDS, *FIRST_NAMES, *range(10), *range(10)))
-    for seed in range(60):
-        world = make_world(seed, 4)
-        names = {word for paper in world.papers for value in paper.facts.values() for word in value.split()}
-        for text in [p.segment for p in world.papers] + [f"Question: {q.question}\nAnswer:" for q in world.questions[:6]]:
-            for name in names:
-                text = re.sub(rf" {re.escape(name)}\b", "", text)
-            yield text
+    syllable = "|".join(SYLLABLES)
+    invented = re.compile(rf" (?:{syllable})(?:{syllable})+\b", re.IGNORECASE)
+    for seed in range(160):
+        world, hay = make_world(seed, 4, recipe=Recipe(words=60)), make_needles(seed, 40)
+        yield from (invented.sub("", p.segment) for p in world.papers + hay.papers)
+        for question in world.questions[:20] + hay.questions:
+            yield invented.sub("", f"Question: {question.question}\nAnswer: {NOT_FOUND}")
 
 
-def build_tokenizer(vocab_size: int = 1152) -> PreTrainedTokenizerFast:
+def build_tokenizer(vocab_size: int = 2048) -> PreTrainedTokenizerFast:
     """Train the tokenizer and check that every two-syllable name splits at its syllables.
 
     Raises:
