@@ -66,6 +66,7 @@ def encode_attention(
     if graphkv is None:
         raise ModelError("attention 'graphkv' runs only inside graphkv's encoder: load the model with another attn_implementation")
     (q_cos, q_sin), (k_cos, k_sin) = graphkv.table(int(module.layer_idx))  # type: ignore[arg-type]
+    query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast a norm on queries and keys leaves them in float32
     out = graph_attention(
         rotate(query, q_cos, q_sin),
         rotate(key, k_cos, k_sin),

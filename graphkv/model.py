@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
@@ -109,16 +110,7 @@ class GraphModel:
             ModelError: no such folder, or no checkpoint in it.
         """
         check_kernel(kernel)
-        if name is not None and not isinstance(name, str | Path):
-            raise ModelError(f"expected a folder, a hub id, a (model, tokenizer) pair or nothing, got {type(name).__name__}")
-        path = EMBEDDED if name is None else Path(name)
-        looks_local = name is None or isinstance(name, Path) or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
-        path = path.expanduser()
-        if path.exists() and not (path / "config.json").is_file():
-            raise ModelError(f"{path} is not a model folder: expected config.json, model.safetensors and a tokenizer in it")
-        if looks_local and not path.exists():
-            raise ModelError(f"no such model folder: {path}; give a folder with config.json, a hub id such as Qwen/Qwen2.5-0.5B, or nothing for the embedded model")
-        where = str(path) if path.exists() else str(name)
+        where = _place(name)
         if dtype is None and name is None:
             dtype = torch.float32  # stored in 16 bits to be small; a CPU is fastest in float32
         kwargs = {"device_map": device_map} if device_map is not None else {}
@@ -137,6 +129,26 @@ class GraphModel:
             raise ModelError(f"the model {where!r} could not be loaded: {error}") from error
         if missing := sorted(info["missing_keys"]):
             raise ModelError(f"the checkpoint {where!r} lacks {len(missing)} of the weights that its config asks for ({missing[0]} ...): they would be random")
+        return cls(model, tokenizer, kernel=kernel)
+
+    @classmethod
+    def with_random_weights(cls, name: str | Path | None, *, seed: int, kernel: str | None = None) -> GraphModel:
+        """Config and tokenizer of a folder, a hub id or (None) the embedded model; float32 weights as its architecture draws them, the same for a seed.
+
+        Raises:
+            ModelError: no such folder, or no config or tokenizer in it.
+        """
+        check_kernel(kernel)
+        where = _place(name)
+        try:
+            config = AutoConfig.from_pretrained(where)
+            tokenizer = AutoTokenizer.from_pretrained(where)
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            if tokenizer.eos_token_id is not None:
+                model.generation_config.eos_token_id = tokenizer.eos_token_id  # what the answers are trained to end with
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise ModelError(f"no model can be made from {where!r}: {error}") from error
         return cls(model, tokenizer, kernel=kernel)
 
     @property
@@ -201,8 +213,8 @@ class GraphModel:
         seen = len(past_positions)
         return [layer.keys[0, :, seen:] for layer in cache.layers], [layer.values[0, :, seen:] for layer in cache.layers]
 
-    def packed_logits(self, token_ids: Sequence[int], positions: Sequence[int], pattern: BlockPattern, *, impl: str | None = None, keep: int = 0) -> Tensor:
-        """Logits ``[T, vocab]`` of one packed forward without a cache; differentiable. `keep` > 0: of the last tokens only."""
+    def packed_logits(self, token_ids: Sequence[int], positions: Sequence[int], pattern: BlockPattern, *, impl: str | None = None, keep: int | Tensor = 0) -> Tensor:
+        """Logits ``[T, vocab]`` of one packed forward without a cache; differentiable. `keep` > 0: of the last tokens only; a tensor: of these rows."""
         out = self._forward_blocks(token_ids, positions, positions, pattern, impl=impl, use_cache=False, logits_to_keep=keep)
         logits: Tensor = out.logits[0]
         return logits
@@ -353,3 +365,17 @@ class GraphModel:
                 yield
         finally:
             REWEIGH.reset(token)
+
+
+def _place(name: str | Path | None) -> str:
+    """The folder or hub id to load from, None being the embedded model. Raises ModelError if it is meant as a folder and is none."""
+    if name is not None and not isinstance(name, str | Path):
+        raise ModelError(f"expected a folder, a hub id, a (model, tokenizer) pair or nothing, got {type(name).__name__}")
+    path = EMBEDDED if name is None else Path(name)
+    looks_local = name is None or isinstance(name, Path) or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
+    path = path.expanduser()
+    if path.exists() and not (path / "config.json").is_file():
+        raise ModelError(f"{path} is not a model folder: expected config.json, model.safetensors and a tokenizer in it")
+    if looks_local and not path.exists():
+        raise ModelError(f"no such model folder: {path}; give a folder with config.json, a hub id such as Qwen/Qwen2.5-0.5B, or nothing for the embedded model")
+    return str(path) if path.exists() else str(name)

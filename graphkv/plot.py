@@ -1,4 +1,4 @@
-"""Pictures: the block mask of a layout, and the graph. matplotlib is imported only while one is drawn.
+"""Pictures: the block mask of a layout, the graph, and the curves of a training run. matplotlib is imported only while one is drawn.
 
 Nothing here touches pyplot, so the caller's backend and open figures stay as they are.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,56 @@ def _label(axes: Any, text: str, x: float, y: float, angle: float | None) -> Non
     )
 
 
+def draw_shares(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float, float]]]],
+    path: str | Path,
+    *,
+    x_label: str,
+    y_label: str,
+    columns: int = 3,
+    colours: Mapping[str, str] | None = None,
+    bottom: float = 0.0,
+) -> Path:
+    """Draw shares with their intervals as a PNG: panels side by side, a line and a band for every name, one legend for all.
+
+    Args:
+        panels: for each panel (by its title) its lines by name, each as points (x, share, low, high), shares from 0 to 1.
+        columns: panels in a row. colours: of the names. bottom: where the axis of shares begins.
+
+    Raises:
+        InputError: matplotlib is missing.
+
+    Example:
+        >>> draw_shares({"2 hops": {"graph": [(8, 0.98, 0.96, 0.99), (16, 0.97, 0.95, 0.98)]}}, "a.png", x_label="n", y_label="%")  # doctest: +SKIP
+    """
+    columns = min(columns, max(1, len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    height = 2.6 * rows + 0.6
+    figure = _figure(max(4.8, 3.3 * columns), height)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    lines: dict[str, Any] = {}
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
+        for place, (name, points) in enumerate(curves.items()):
+            x, share, low, high = ([row[i] * (100 if i else 1) for row in points] for i in range(4))
+            colour = (colours or {}).get(name, f"C{place}")
+            (lines[name],) = axes.plot(x, share, marker="o", markersize=3.5, linewidth=1.4, color=colour)
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_xticks(sorted({point[0] for points in curves.values() for point in points}))
+        axes.set_ylim(100 * bottom, 102)
+        axes.tick_params(labelsize=8, labelleft=True)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    for place, axes in enumerate(grid.flat[: len(panels)]):
+        axes.set_ylabel(y_label if place % columns == 0 else "", fontsize=9)
+        axes.set_xlabel(x_label if place + columns >= len(panels) else "", fontsize=9)
+    figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=max(1, len(lines)), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0.0, 0.3 / height, 1.0, 1.0))
+    return _save(figure, path)
+
+
 def draw_layout(layout: Layout, path: str | Path) -> Path:
     """Draw the block mask as a PNG: a row for every block, in packed tokens; it reads what is coloured.
 
@@ -216,6 +267,32 @@ def draw_layout(layout: Layout, path: str | Path) -> Path:
     figure.text(0.2, 0.972, title, fontsize=10, va="center")
     roles = {role: colour for role, colour in ROLE_COLOURS.items() if any(layout.blocks[i].role == role for i in shown)}
     _legend(axes, roles, "upper right")
+    return _save(figure, path)
+
+
+def draw_curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], path: str | Path) -> Path:
+    """Draw curves as a PNG, one panel above the other, steps to the right.
+
+    Args:
+        panels: for each panel (by its title) its curves by name, each as points (step, value). Empty panels are left out.
+
+    Raises:
+        InputError: matplotlib is missing.
+    """
+    shown = {title: curves for title, curves in panels.items() if any(curves.values())}
+    figure = _figure(7.0, 2.6 * max(1, len(shown)) + 0.4)
+    for place, (title, curves) in enumerate(shown.items(), start=1):
+        axes = figure.add_subplot(len(shown), 1, place)
+        for name, points in curves.items():
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, marker="." if len(points) < 40 else None)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+        if place == len(shown):
+            axes.set_xlabel("step")
+    figure.tight_layout()
     return _save(figure, path)
 
 

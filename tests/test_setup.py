@@ -43,8 +43,22 @@ CORE: dict[str, set[str]] = {
     "plot": {"networkx", "numpy", "matplotlib"},
     "train.checkpoint": TORCH | {"safetensors"},
     "train.metrics": set(),
+    "train.settings": set(),
+    "train.rows": set(),
+    "train.mixture": set(),
+    "train.episode": TORCH | {"graphkv_kernels"},
+    "train.loss": TORCH,
+    "train.optim": TORCH,
+    "train.evaluate": TORCH,
+    "train.adapter": TORCH | {"peft"},
+    "train.export": TORCH,
+    "train.folder": set(),
+    "train.interrupt": set(),
+    "train.display": {"rich"},
+    "train.curve": set(),
+    "train.loop": TORCH,
 }
-LAZY = {"matplotlib", "syntok", "rich", "bm25s", "faiss", "flash_attn"}
+LAZY = {"matplotlib", "syntok", "rich", "bm25s", "faiss", "flash_attn", "peft"}
 """Imported inside functions only, whoever imports them."""
 EXCEPTIONS = {("layout", "graphkv.plot")}
 """`Layout.draw` calls the drawing that imports layouts; it does so inside the method."""

@@ -2,6 +2,7 @@
 
     ask.py      graphkv ask     answer a question from a file of documents
     show.py     graphkv show    draw a graph and its block mask; page.py and page.html make the HTML page
+    train.py    graphkv train   train a model under a mixture of layouts
     demo.py     graphkv demo    the main job on the embedded model
     doctor.py   graphkv doctor  what this machine has
     bench/      graphkv bench   benchmarks, one file each
@@ -16,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from graphkv.cli import ask, bench, demo, doctor, show
+from graphkv.cli import ask, bench, demo, doctor, show, train
 from graphkv.cli.common import guarded, set_debug
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for name, verb in (("ask", ask.ask), ("show", show.show), ("demo", demo.demo), ("doctor", doctor.doctor)):
+for name, verb in (("ask", ask.ask), ("show", show.show), ("train", train.train), ("demo", demo.demo), ("doctor", doctor.doctor)):
     app.command(name)(guarded(verb))
 app.add_typer(bench.app, name="bench")
 

@@ -76,6 +76,18 @@ def working(label: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def quiet(label: str) -> Iterator[None]:
+    """:func:`working` while torch and transformers are loaded; from then on transformers prints no bars and no hints."""
+    with working(label):
+        import transformers
+
+        # They would stand between a user and one plain line of ours.
+        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
+        yield
+
+
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     """``["m=1", "tiers=1,2,2", "view=final"]`` as ``{"m": 1, "tiers": (1, 2, 2), "view": "final"}``.
 
@@ -114,14 +126,9 @@ def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | 
     names = ("auto", "bfloat16", "float16", "float32")
     if dtype is not None and dtype not in names:
         raise InputError(one_of("dtype", dtype, names))
-    with working(f"loading {model or 'the embedded model'}"):
-        import transformers
-
+    with quiet(f"loading {model or 'the embedded model'}"):
         from graphkv.engine import GraphKV
 
-        # Its bars and hints would stand between a user and one plain line of ours.
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()
         return GraphKV.from_pretrained(model, dtype=dtype, max_segment_tokens=max_segment_tokens)
 
 

@@ -135,6 +135,8 @@ def _write_last(path: Path, value: Any) -> None:
 
 
 def _flush(path: Path) -> None:
+    if os.name != "posix" and path.is_dir():
+        return  # only POSIX opens folders
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
