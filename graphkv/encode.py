@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphkv.errors import InputError
 from graphkv.kv import SegmentKV, block_key
 from graphkv.layout import Layout
 from graphkv.model import GraphModel
@@ -180,3 +181,52 @@ def packed_logits(
     pattern = packed_pattern(layout)
     ids = [t for block in block_tokens(layout, tokens, prefix) for t in block] + list(question)
     return model.packed_logits(ids, layout.position_ids().tolist(), pattern, impl=impl, keep=len(question))
+
+
+def packed_rows(
+    model: GraphModel,
+    layout: Layout,
+    tokens: Mapping[str, Sequence[int]],
+    prefix: Sequence[int],
+    rows: Sequence[Sequence[int]],
+    *,
+    last: Sequence[int] | None = None,
+    impl: str | None = None,
+) -> list[Tensor]:
+    """Logits after the tokens of many questions over one context, in one packed forward; differentiable.
+
+    Every row (a question, or a question and its answer) is a block of its own at the question's place: it reads what the layout
+    shows to the question, itself causally, and no other row. So the numbers are those of :func:`packed_logits` row by row.
+
+    Args:
+        tokens: token ids of each segment, by id. prefix: token ids of the prefix.
+        rows: token ids, at least one row and at least one token a row. The layout's own question length does not count.
+        last: how many of each row's last tokens are wanted; all by default. A large vocabulary makes logits the largest tensor.
+        impl: attention kernel; the model's own choice by default.
+
+    Returns:
+        One tensor ``[T_i or last_i, vocab]`` a row.
+
+    Raises:
+        InputError: no rows, an empty one, or a `last` that does not fit its row.
+        LayoutError: the layout exists only as a staged procedure. KernelError: the kernel cannot do it.
+
+    Example:
+        >>> context = engine.reader.read(documents, ["Who wrote it?", "When?"], None)  # doctest: +SKIP
+        >>> who, when = packed_rows(engine.model, plan, context.segments, context.prefix, context.questions)  # doctest: +SKIP
+    """
+    wanted = [len(row) for row in rows] if last is None else list(last)
+    if not rows or any(not row for row in rows):
+        raise InputError(f"expected at least one row and at least one token in each, got rows of {[len(row) for row in rows]} tokens")
+    if len(wanted) != len(rows) or any(not 1 <= n <= len(row) for n, row in zip(wanted, rows, strict=True)):
+        raise InputError(f"last must say for each row how many of its tokens are wanted, got {wanted} for rows of {[len(row) for row in rows]} tokens")
+    one = packed_pattern(layout.with_question(1))
+    copies = len(rows)
+    context = (*one.context[:-1], *one.context[-1:] * copies)
+    pattern = BlockPattern((*one.lengths[:-1], *map(len, rows)), (*one.reads[:-1], *one.reads[-1:] * copies), context)
+    positions = layout.with_question(0).position_ids().tolist()
+    positions += [layout.question.position + i for row in rows for i in range(len(row))]
+    ids = [t for block in (*block_tokens(layout, tokens, prefix), *rows) for t in block]
+    keep = [end - n + i for end, n in zip(pattern.starts[-copies:], wanted, strict=True) for i in range(n)]
+    logits = model.packed_logits(ids, positions, pattern, impl=impl, keep=torch.tensor(keep))
+    return list(torch.split(logits, wanted))

@@ -177,13 +177,12 @@ def draw_shares(
     y_label: str,
     columns: int = 3,
     colours: Mapping[str, str] | None = None,
-    bottom: float = 0.0,
 ) -> Path:
     """Draw shares with their intervals as a PNG: panels side by side, a line and a band for every name, one legend for all.
 
     Args:
         panels: for each panel (by its title) its lines by name, each as points (x, share, low, high), shares from 0 to 1.
-        columns: panels in a row. colours: of the names. bottom: where the axis of shares begins.
+        columns: panels in a row. colours: of the names.
 
     Raises:
         InputError: matplotlib is missing.
@@ -207,7 +206,7 @@ def draw_shares(
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xticks(sorted({point[0] for points in curves.values() for point in points}))
-        axes.set_ylim(100 * bottom, 102)
+        axes.set_ylim(0, 102)
         axes.tick_params(labelsize=8, labelleft=True)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,8 @@
-"""Scores of answers."""
+"""Scores of answers, and their intervals."""
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections.abc import Iterable
@@ -44,3 +45,53 @@ def best_subspan_em(prediction: str, answers: str | Iterable[str]) -> float:
         prediction = prediction.split(mark, 1)[0]
     given = normalise(prediction)
     return float(any(gold and gold in given for gold in map(normalise, golds)))
+
+
+def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval of a share, 95% by default; (0, 1) where nothing was counted.
+
+    Wilson, Journal of the American Statistical Association 22 (1927); it stays inside [0, 1] and is sound at 0 and at 1.
+
+    Args:
+        right: successes. count: trials. z: quantile of the normal distribution.
+
+    Raises:
+        ValueError: `right` is not between 0 and `count`.
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson(490, 500)]
+        [0.964, 0.989]
+    """
+    if not 0 <= right <= count:
+        raise ValueError(f"expected from 0 to {count} successes in {count} trials, got {right}")
+    if count == 0:
+        return 0.0, 1.0
+    share, spread = right / count, z * z / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_difference(ones: Iterable[bool], others: Iterable[bool], z: float = 1.959964) -> tuple[float, float, float]:
+    """How much larger the first share of successes is than the second, on the same trials, with an interval (95% by default).
+
+    The interval of Agresti and Min (Statistics in Medicine 24, 2005): half an observation is added to each cell of the 2 × 2 table.
+
+    Returns:
+        Difference, lower and upper bound, all from -1 to 1.
+
+    Raises:
+        ValueError: there are no trials, or not equally many.
+
+    Example:
+        >>> [round(x, 2) for x in paired_difference([True] * 90 + [False] * 10, [True] * 80 + [False] * 20)]
+        [0.1, 0.04, 0.16]
+    """
+    pairs = list(zip(ones, others, strict=True))
+    if not pairs:
+        raise ValueError("a difference needs at least one pair of trials, got none")
+    gained, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    count, up, down = len(pairs) + 2, gained + 0.5, lost + 0.5
+    middle = (up - down) / count
+    half = z * math.sqrt(max(0.0, up + down - (up - down) ** 2 / count)) / count
+    return (gained - lost) / len(pairs), max(-1.0, middle - half), min(1.0, middle + half)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import typer
 
 from graphkv.cli.bench.attention import attention
+from graphkv.cli.bench.citation_world import citation_world
 from graphkv.cli.common import guarded
 
-app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+app = typer.Typer(help="Measure kernels and models.", no_args_is_help=True)
 app.command("attention")(guarded(attention))
+app.command("citation-world")(guarded(citation_world))
 
 
 @app.callback()
 def main() -> None:
-    """Measure this machine."""
+    """Measure kernels and models."""
 
 
 __all__ = ["app"]
