@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from graphkv.train import checkpoint as checkpoints
 
 from .net import Shape
 from .vocabulary import load_tokenizer
@@ -24,14 +25,17 @@ def export(checkpoint: Path, out: Path, dtype: str = "float16") -> int:
     """Save the model, its tokenizer and its generation settings in ``out``; the size of the weights file in bytes.
 
     Raises:
-        ValueError: if the checkpoint's parameters are not those of the architecture, or ``dtype`` is unknown.
+        ValueError: there is no checkpoint, its parameters are not those of the architecture, or ``dtype`` is unknown.
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}, expected one of {sorted(DTYPES)}")
+    found = checkpoints.load(checkpoint)
+    if found is None:
+        raise ValueError(f"{checkpoint} holds no whole checkpoint; train one with python -m graphkv_benchmarks.embedded.train --out {checkpoint}")
     tokenizer = load_tokenizer(checkpoint)
     bos, eos, pad = (int(i) for i in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id))
-    model = LlamaForCausalLM(LlamaConfig(**Shape(vocab=len(tokenizer)).config(bos, eos, pad)))  # type: ignore[arg-type]
-    missing, unexpected = model.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False)
+    model = LlamaForCausalLM(LlamaConfig(**Shape(vocab=len(tokenizer), layers=found.state["settings"]["layers"]).config(bos, eos, pad)))  # type: ignore[arg-type]
+    missing, unexpected = model.load_state_dict(found.tensors["model"], strict=False)
     if unexpected or set(missing) - {"lm_head.weight"}:
         raise ValueError(f"the checkpoint does not fit: missing {missing}, unexpected {unexpected}")
     model.tie_weights()

@@ -259,7 +259,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, chunks: Sequence[Chunk]) -
 
 
 def probe_loss(query: Tensor, key: Tensor, probes: Sequence[ProbeRows], lengths: Sequence[int]) -> Tensor:
-    """Mean negative log of the attention that falls on the targets."""
+    """Mean negative log of the attention that falls on the targets, first plus second; -log 2 at the least, where both are one row."""
     heads, tokens, dim = query.shape
     group, losses = heads // key.shape[1], []
     # One gather and one split, so that backward makes one tensor of the whole row and not one for every part.
