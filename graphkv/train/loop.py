@@ -37,6 +37,8 @@ from graphkv.train.settings import TrainSettings
 
 _SKIPS = 1000  # rows that do not fit, one after the other, before that is an error
 
+_DRAW_SECONDS = 60.0  # between two drawings of the curves, at the least
+
 
 def train(settings: TrainSettings) -> dict[str, Any]:
     """Train, or go on with the run in ``settings.out``; the same call after a kill, Ctrl-C or SIGTERM continues it.
@@ -95,6 +97,7 @@ class _Run:
             restore_optimizer(self.optimizer, self.parameters, saved.tensors["optimizer"])
         self.log = MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.picture_missing: str | None = None
+        self.drawn = -_DRAW_SECONDS
 
     def go(self, display: Display) -> None:
         """Steps until all are done or a signal came; then a checkpoint."""
@@ -201,6 +204,9 @@ class _Run:
         state = {key: getattr(self, key) for key in ("step", "episodes", "skipped", "tokens", "seconds", "pending")}
         tensors = {"model": dict(self.parameters), "optimizer": optimizer_tensors(self.optimizer, self.parameters)}
         save(self.folder, tensors, {**state, "sums": self.meter.sums})
+        if self.step < self.settings.steps and self.interrupt.by is None and time.monotonic() - self.drawn < _DRAW_SECONDS:
+            return
+        self.drawn = time.monotonic()
         try:
             draw_metrics(self.log.path, self.folder / "loss.png")
         except InputError as error:  # a picture is no reason to stop training
