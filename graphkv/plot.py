@@ -288,7 +288,8 @@ def draw_curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]
         axes.set_title(title, loc="left", fontsize=10)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        if place == 1:
+            axes.legend(frameon=False, fontsize=8)
         if place == len(shown):
             axes.set_xlabel("step")
     figure.tight_layout()

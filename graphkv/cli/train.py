@@ -34,7 +34,7 @@ def train(
     questions: Annotated[int | None, typer.Option(help="At most so many questions an episode.", min=1, show_default=False)] = None,
     max_segment_tokens: MaxSegmentTokens = None,
     skip_long: Annotated[bool, typer.Option("--skip-long", help="Pass over rows that do not fit into the model's window.")] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the order of rows, of random weights and of dropout.", min=0)] = 0,
     dtype: Annotated[str, typer.Option(help="float32, or bfloat16: autocast, the trained weights stay float32.")] = "float32",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; cuda if there is one.", show_default=False)] = None,
     threads: Annotated[int | None, typer.Option(help="torch's threads.", min=1, show_default=False)] = None,
@@ -44,15 +44,16 @@ def train(
 ) -> None:
     """Train a decoder to answer from documents that read one another.
 
-    A row is {"documents": [{"id", "title", "text", "sources"}], "questions": [{"question", "answer"}]}. Every step draws a layout for
-    each row and asks all its questions in one forward. The folder gets metrics.jsonl, loss.png, checkpoints, and at the end model.
-    Ctrl-C saves; the same command goes on, and makes the steps that it would have made.
+    A row is {"documents": [{"id", "title", "text", "sources"}], "questions": [{"question", "answer"}]}.
+
+    Every step draws a layout for each row and asks all its questions in one forward. The folder gets metrics.jsonl, loss.png,
+    checkpoints, and at the end model. Ctrl-C saves; the same command goes on, and makes the steps that it would have made.
 
     [bold]A session[/bold]
 
     \b
     $ python -m graphkv_benchmarks.citation_world --worlds 500 --out worlds.jsonl
-    $ graphkv train worlds.jsonl --out run --layouts graph=2,block=1 --steps 100
+    $ graphkv train worlds.jsonl --out run --layouts graph=2,block=1 --questions 12
     $ graphkv ask papers.jsonl "Who wrote Ruby Geyser?" --model run/model
     """
     with quiet("loading torch"):

@@ -1,7 +1,8 @@
 """The trainer: rows → episodes → steps, with checkpoints on the way. Read :func:`train` first.
 
 Everything a step does is a function of the settings, the rows and the step before it; the clock decides only when a checkpoint is
-written. So a run that was killed and resumed makes the same steps as one that was not.
+written. So a run that was killed and resumed makes the same steps as one that was not: to the last bit on one CPU with the same number of
+threads; on CUDA some of torch's own backward kernels add in any order, and runs agree to rounding.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ from graphkv.train.rows import Order, Row, Rows
 from graphkv.train.settings import TrainSettings
 
 _SKIPS = 1000  # rows that do not fit, one after the other, before that is an error
-
 _DRAW_SECONDS = 60.0  # between two drawings of the curves, at the least
 
 
