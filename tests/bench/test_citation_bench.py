@@ -1,10 +1,9 @@
-"""The citation-world benchmark: what is asked of whom, when an answer is right, and that a stopped run goes on."""
+"""The citation-world benchmark: when an answer is right, that a stopped run goes on, tables, pictures and the command."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from graphkv.cli import app
 from graphkv.encode import packed_logits, packed_rows
 from graphkv.errors import InputError, LengthError
 from graphkv.layouts import make_layout
+from graphkv_benchmarks.citation_bench import answers as answers_module
 from graphkv_benchmarks.citation_bench import measure as measure_module
 from graphkv_benchmarks.citation_bench import run as run_module
 from graphkv_benchmarks.citation_bench.answers import Outcome, answer_text, outcomes
-from graphkv_benchmarks.citation_bench.arms import ARMS, documents_for
-from graphkv_benchmarks.citation_bench.cells import KINDS, PER_WORLD, Batch, worlds_of
+from graphkv_benchmarks.citation_bench.cells import KINDS, Batch
 from graphkv_benchmarks.citation_bench.measure import measure
 from graphkv_benchmarks.citation_bench.plots import document_panels, place_panels
 from graphkv_benchmarks.citation_bench.presets import PRESETS, batches_of
@@ -31,6 +30,7 @@ from graphkv_benchmarks.citation_bench.tables import markdown
 from graphkv_benchmarks.citation_world import NOT_FOUND, make_world, one_style
 from graphkv_benchmarks.scoring import paired_difference, wilson
 
+CHAT = "{% for m in messages %}<s>{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}assistant\n{% endif %}"
 HOPS = KINDS[:3]
 SMALL = Batch("graph", "named", 4, 0, ("1 hop", "2 hops"), 10)
 
@@ -65,96 +65,6 @@ def test_paired_differences_see_that_trials_are_the_same() -> None:
     assert paired_difference(ones, ones)[0] == 0.0
     with pytest.raises(ValueError, match="at least one pair"):
         paired_difference([], [])
-
-
-# Arms
-
-
-def test_arms_do_to_edges_and_documents_what_they_say() -> None:
-    world = make_world(3, 8, True, one_style("bare"))
-    given = {p.id: p.sources for p in world.papers}
-    text = {p.id: p.text for p in world.papers}
-    cited = next(source for sources in given.values() for source in sources)
-    for arm in ARMS.values():
-        documents = documents_for(arm, world, "seed", cited)
-        sources = {d["id"]: d["sources"] for d in documents}
-        assert all(d["text"] == text[d["id"]] for d in documents)
-        if arm.name == "graph-wrong":
-            assert {id: len(s) for id, s in sources.items()} == {id: len(s) for id, s in given.items()}
-            assert not any(set(sources[id]) & {id, *given[id]} for id in sources)
-            assert documents == documents_for(arm, world, "seed") and documents != documents_for(arm, world, "other")
-        elif arm.name == "graph-removed":
-            assert list(sources) == [id for id in given if id != cited]
-            assert sources == {id: [s for s in given[id] if s != cited] for id in sources}
-        elif arm.name == "shared-no-edges":
-            assert not any(sources.values()) and list(sources) == list(given)
-        else:
-            assert sources == given
-    assert {p.id: p.sources for p in world.papers} == given  # the world itself is not touched
-
-
-def test_the_gold_document_must_be_named_to_be_taken_out() -> None:
-    with pytest.raises(InputError, match="expected one of p0, p1, p2, p3, got None"):
-        documents_for(ARMS["graph-removed"], make_world(1, 4, True), "")
-
-
-# Cells
-
-
-@pytest.mark.parametrize("style", ["named", "numbered", "bare"])
-def test_a_cell_has_its_number_and_kind_of_questions(style: str) -> None:
-    kinds = (*HOPS, "comparison", "unanswerable")
-    worlds = list(worlds_of(Batch("graph", style, 8, 0, kinds, 30), seed=1))
-    for kind in kinds:
-        asked = [q for world in worlds for q in world.questions.get(kind, ())]
-        assert len(asked) == 30
-        assert max(len(world.questions.get(kind, ())) for world in worlds) <= PER_WORLD
-        if kind in HOPS:
-            assert {q.style for q in asked} == {style} and {q.hops for q in asked} == {HOPS.index(kind) + 1}
-        if kind == "1 hop":
-            assert {q.type for q in asked} == ({"attribute", "title"} if style == "named" else {"title"})
-        if kind == "unanswerable":
-            assert {q.answer for q in asked} == {NOT_FOUND}
-    assert all(paper.style == style for world in worlds for paper in world.world.papers if paper.cites)
-
-
-def test_arms_kinds_and_places_share_worlds_and_questions() -> None:
-    batch = Batch("graph", "named", 8, 0, HOPS, 25)
-
-    def asked(batch: Batch, kind: str) -> list[tuple[int, str]]:
-        return [(world.number, q.question) for world in worlds_of(batch, seed=4) for q in world.questions.get(kind, ())]
-
-    for kind in HOPS:
-        assert asked(batch, kind) == asked(replace(batch, arm="block"), kind) == asked(replace(batch, kinds=(kind,)), kind)
-        assert asked(replace(batch, place=0), kind) == asked(replace(batch, place=7, arm="pcw"), kind)
-    assert asked(batch, "1 hop") != [(world.number, q.question) for world in worlds_of(batch, seed=5) for q in world.questions.get("1 hop", ())]
-
-
-def test_a_place_is_where_the_gold_document_stands() -> None:
-    worlds = [list(worlds_of(replace(SMALL, documents=6, place=place), seed=1)) for place in (0, 3, 5)]
-    for first, *moved in zip(*worlds, strict=True):
-        for place, world in zip((0, 3, 5), (first, *moved), strict=True):
-            assert {q.gold for questions in world.questions.values() for q in questions} == {world.gold}
-            assert world.world.papers[place].id == world.gold
-        others = [[p.id for p in world.world.papers if p.id != first.gold] for world in (first, *moved)]
-        assert all(one == other for one, other in pairwise(others))
-
-
-def test_needles_are_asked_for() -> None:
-    worlds = list(worlds_of(Batch("graph", "named", 2, 60, ("needle",), 12), seed=1))
-    assert sum(len(world.questions["needle"]) for world in worlds) == 12
-    assert all(len(world.world.papers) == 2 and q.type == "needle" for world in worlds for q in world.questions["needle"])
-
-
-def test_cells_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, match="had no question of kind 3 hops: allow more documents"):
-        list(worlds_of(replace(SMALL, documents=2, kinds=("3 hops",)), seed=1))
-    with pytest.raises(InputError, match="cannot be moved or taken out"):
-        list(worlds_of(replace(SMALL, kinds=("unanswerable",), place=0), seed=1))
-    with pytest.raises(InputError, match="unknown citation style 'boxed'"):
-        list(worlds_of(replace(SMALL, style="boxed"), seed=1))
-    with pytest.raises(InputError, match="place must be from 0 to 3, got 4"):
-        list(worlds_of(replace(SMALL, place=4), seed=1))
 
 
 # When an answer is right
@@ -202,21 +112,42 @@ def test_right_is_what_ask_answers(embedded: GraphKV) -> None:
         ("named", "ape", {}),
     ):
         world = make_world(11, 4, True, one_style(style))
-        documents, asked = world.to_row()["documents"], world.questions[:16]
+        documents, asked = world.to_row()["documents"], world.questions[:10]
         found = outcomes(embedded, documents, [q.question for q in asked], [q.answer for q in asked], layout=layout, **options)
-        answers = embedded.ask_many(documents, [q.question for q in asked], layout=layout, max_new_tokens=24, **options)
+        answers = embedded.ask_many(documents, [q.question for q in asked], layout=layout, max_new_tokens=16, **options)
         for question, outcome, answer in zip(asked, found, answers, strict=True):
             gold = embedded.reader.ids(answer_text(embedded, question.answer))
             assert outcome.right == (answer.text == question.answer and answer.finish_reason == "stop") == (answer.token_ids == gold)
             assert outcome.refused == (answer.token_ids[:1] == embedded.reader.ids(f" {NOT_FOUND}")[:1])
         seen += found
-    assert len(seen) > 100 and {outcome.right for outcome in seen} == {True, False}
+    assert len(seen) == 70 and {outcome.right for outcome in seen} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("Rain.", Outcome(True, False)),
+        ("Rainy", Outcome(False, False)),
+        ("Ruin.", Outcome(False, False)),
+        ("Ra.n.", Outcome(False, False)),
+        ("nain.", Outcome(False, True)),  # greedily it would have gone on from there, to "not in the documents" most likely
+    ],
+)
+def test_an_answer_is_right_to_its_end(said: str, expected: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a model says at the question's end and after each token of the answer "Rain", a byte a token; a dot for the end token."""
+    engine = tiny_engine(chat_template=CHAT)
+
+    def told(model: Any, layout: Any, tokens: Any, prefix: Any, rows: Any, *, last: list[int]) -> list[torch.Tensor]:
+        assert last == [5] and rows[0][-4:] == engine.reader.ids("Rain")
+        return [torch.nn.functional.one_hot(torch.tensor([257 if letter == "." else engine.reader.ids(letter)[0] for letter in said]), 259)]
+
+    monkeypatch.setattr(answers_module, "packed_rows", told)
+    assert outcomes(engine, [{"id": "a", "text": "x"}], ["What?"], ["Rain"]) == [expected]
 
 
 def test_the_space_in_front_of_an_answer_follows_the_prompt(embedded: GraphKV) -> None:
     assert answer_text(embedded, "Ada Fumrel") == " Ada Fumrel"
-    chat = tiny_engine(chat_template="{% for m in messages %}<s>{{ m.content }}</s>\n{% endfor %}{% if add_generation_prompt %}assistant\n{% endif %}")
-    assert answer_text(chat, "Ada Fumrel") == "Ada Fumrel"
+    assert answer_text(tiny_engine(chat_template=CHAT), "Ada Fumrel") == "Ada Fumrel"
 
 
 def test_answers_that_cannot_be_scored_are_refused() -> None:
@@ -243,11 +174,12 @@ def test_cells_count_what_was_right(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(measure_module, "outcomes", half)
     cells = measure(None, replace(SMALL, kinds=("1 hop",), questions=20), 1)  # type: ignore[arg-type]
-    (cell,) = cells
-    assert (cell["questions"], cell["right"], cell["refused"]) == (20, 10, 5)
-    assert (cell["accuracy"], cell["low"], cell["high"]) == (0.5, *(round(bound, 4) for bound in wilson(10, 20)))
-    assert cell["outcomes"].count("1") == 10 and len(cell["outcomes"]) == 20
-    assert sum(count for _, count in cell["quarters"]) == sum(count for _, count in cell["by"].values()) == 20
+    (found,) = cells
+    assert (found["questions"], found["right"], found["refused"]) == (20, 10, 5)
+    assert (found["accuracy"], found["low"], found["high"]) == (0.5, *(round(bound, 4) for bound in wilson(10, 20)))
+    assert found["outcomes"].count("1") == 10 and len(found["outcomes"]) == 20
+    for tallies in (found["quarters"], found["by"].values()):
+        assert [sum(column) for column in zip(*tallies, strict=True)] == [10, 20]
 
 
 def test_what_does_not_fit_is_named_and_left_out() -> None:
@@ -285,11 +217,6 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.
     journal.write_text('{"something": "else"}\n')
     with pytest.raises(InputError, match="not the journal of a run"):
         run(engine, None, batches, journal=journal)
-
-
-def test_workers_change_nothing(embedded: GraphKV) -> None:
-    batches = [replace(SMALL, arm=arm, documents=2, kinds=("1 hop",)) for arm in ("graph", "graph-wrong")]
-    assert run(embedded, None, batches, workers=2)["cells"] == run(embedded, None, batches)["cells"]
 
 
 # Presets, tables, pictures
@@ -362,9 +289,10 @@ def bench(*args: str) -> Result:
     return CliRunner().invoke(app, ["bench", "citation-world", *args], env={"COLUMNS": "200", "GRAPHKV_DEBUG": ""})
 
 
-def test_the_command_writes_numbers_tables_and_pictures(tmp_path: Path) -> None:
+def test_the_command_writes_numbers_tables_and_pictures(tmp_path: Path, embedded: GraphKV) -> None:
+    """With two processes, whose numbers are those of one."""
     out = tmp_path / "made" / "cw.json"
-    command = ("--preset", "quick", "--arms", "graph,block", "--questions", "4", "--workers", "1", "--out", str(out), "--plots", str(tmp_path / "plots"))
+    command = ("--preset", "quick", "--arms", "graph,graph-wrong", "--questions", "4", "--workers", "2", "--out", str(out), "--plots", str(tmp_path / "plots"))
     first = bench(*command)
     assert first.exit_code == 0, first.output
     assert first.stderr.count("graph, 4 named documents: 1 hop ") == 1 and "[8/8] " in first.stderr
@@ -372,6 +300,7 @@ def test_the_command_writes_numbers_tables_and_pictures(tmp_path: Path) -> None:
     assert last["cells"] == 12 and last["skipped"] == 0 and len(last["plots"]) == 2
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in last["plots"])
     result = json.loads(out.read_text())
+    assert result["cells"] == run(embedded, None, batches_of("quick", arms=["graph", "graph-wrong"], questions=4))["cells"]
     assert {c["questions"] for c in result["cells"]} == {4} and result["settings"]["held_out"] is True
     assert "### Exact match" in out.with_suffix(".md").read_text() and "### Exact match" in first.stdout
     again = bench(*command)
@@ -388,6 +317,7 @@ def test_the_command_writes_numbers_tables_and_pictures(tmp_path: Path) -> None:
         (("--hops", "4"), "unknown number of hops 4"),
         (("--words", "-5"), "--words needs whole numbers"),
         (("--styles", ","), "at least one value"),
+        (("--out", "."), "is a folder: expected a name such as results.json"),
         (("--out", "cells.jsonl"), "expected a name such as results.json"),
         (("--model", "./nowhere"), "no such model folder"),
     ],

@@ -16,7 +16,7 @@ attribute of a paper or for the title of a cited one, and numbered and bare worl
 PER_WORLD = 12
 """Most questions of one kind about one world."""
 
-_PER_GOLD = 4  # most questions of one kind about one gold document, where one document is moved or taken out
+_PER_GOLD = 6  # most questions of one kind about one gold document, where one document is moved or taken out
 _NEEDLES = 6
 _PATIENCE = 400  # worlds without a single question that is wanted, one after the other, before giving up
 

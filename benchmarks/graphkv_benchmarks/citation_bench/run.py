@@ -6,6 +6,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -139,6 +141,7 @@ def _measured(engine: GraphKV, model: str | None, batches: Sequence[Batch], seed
         return
     # Fresh interpreters: a fork would copy this process's thread pools in whatever state they are.
     context = multiprocessing.get_context("spawn")
+    others = multiprocessing.active_children()
     dtype = str(engine.model.dtype).removeprefix("torch.")
     pool = ProcessPoolExecutor(min(workers, len(batches)), mp_context=context, initializer=_load, initargs=(model, dtype, engine.model.kernel))
     try:
@@ -149,6 +152,10 @@ def _measured(engine: GraphKV, model: str | None, batches: Sequence[Batch], seed
                 yield open_.pop(future), future.result()
     except BrokenProcessPool:
         raise GraphKVError("a worker process died, perhaps for lack of memory; what is done is kept: run the same command again with fewer --workers") from None
+    except BaseException:  # Ctrl-C, or a batch that is refused: nobody waits for the others
+        for child in set(multiprocessing.active_children()) - set(others):
+            child.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -165,10 +172,20 @@ def _one_thread() -> Iterator[None]:
 
 def _load(model: str | None, dtype: str, kernel: str | None) -> None:
     global _ENGINE
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its workers
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     _ENGINE = GraphKV.from_pretrained(model, dtype=dtype, kernel=kernel)
+
+
+def _leave_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _measure_there(batch: Batch, seed: int) -> list[dict[str, Any]]:

@@ -49,6 +49,8 @@ def citation_world(
     | questions | graph |
     |---|---|
     """
+    if out.is_dir():
+        raise InputError(f"--out is the JSON's name, and {out} is a folder: expected a name such as {out / 'results.json'}")
     if out.suffix in (".jsonl", ".md"):
         raise InputError(f"--out is the JSON's name, its journal and tables go beside it as .jsonl and .md: expected a name such as results.json, got {out}")
     lists = {"arms": _names(arms), "styles": _names(styles), "documents": _numbers("documents", documents), "hops": _numbers("hops", hops), "words": _numbers("words", words)}
