@@ -1,5 +1,6 @@
 # make demo    the main job on the embedded model          make test    the test suite
 # make lint    ruff and mypy                               make clean   remove .venv and everything built
+# make train-embedded   the recipe of the shipped model, into runs/embedded/model; about an hour on two cores
 # Each target makes .venv first if it is missing, and again when pyproject.toml or constraints.txt change.
 # Another interpreter: make test PYTHON=python3.12
 
@@ -21,7 +22,8 @@ lint: $(INSTALLED)
 	.venv/bin/mypy
 
 train-embedded: $(INSTALLED)
-	.venv/bin/python -m graphkv_benchmarks.embedded.train
+	.venv/bin/python -m graphkv_benchmarks.embedded.train --out runs/embedded
+	.venv/bin/python -m graphkv_benchmarks.embedded.export runs/embedded runs/embedded/model
 
 # The stamp is written last: a .venv without it is not whole and is installed again.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from graphkv_benchmarks.citation_world import Recipe, make_needles, make_world
 from graphkv_benchmarks.embedded.episodes import Episode, Reading, build, shortened
 from graphkv_benchmarks.embedded.init import initialise
-from graphkv_benchmarks.embedded.net import Net, Shape, attend, pack, row_chunks
+from graphkv_benchmarks.embedded.net import Blocks, Net, Shape, attend, pack, row_chunks
 from graphkv_benchmarks.embedded.vocabulary import build_tokenizer
 
 SHAPE = Shape(vocab=64, width=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=24)
@@ -38,9 +38,37 @@ def some_net(vocab: int = 64) -> Net:
     return net
 
 
-def random_mask(tokens: int) -> torch.Tensor:
-    mask = torch.rand(tokens, tokens, generator=torch.Generator().manual_seed(1)) < 0.3
-    return (mask & torch.ones_like(mask).tril()) | torch.eye(tokens, dtype=torch.bool)
+def random_blocks(tokens: int) -> Blocks:
+    """Blocks of odd lengths; each reads some of those before it."""
+    starts = [s for s in (0, 1, 30, 67, 110, 199) if s < tokens]
+    reads = torch.rand(len(starts), len(starts), generator=torch.Generator().manual_seed(1)) < 0.5
+    return Blocks([*starts, tokens], reads.tril(-1))
+
+
+def test_blocks_say_who_reads_whom() -> None:
+    """Literal rows: prefix, a, b reads a, a question reads all but the prefix."""
+    reads = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0]], dtype=torch.bool)
+    blocks = Blocks([0, 1, 3, 4, 6], reads)
+    assert blocks.mask().int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 0],
+        [0, 1, 1, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0],
+        [0, 1, 1, 1, 1, 0],
+        [0, 1, 1, 1, 1, 1],
+    ]
+    found = [(first, last, columns.tolist()) for first, last, columns in blocks.runs(3)]
+    assert found == [(0, 3, [0, 1, 2]), (3, 6, [1, 2, 3, 4, 5])]
+    assert torch.equal(blocks.shortened(3).mask(), blocks.mask()[:4, :4])
+
+
+@pytest.mark.parametrize("most", [1, 40, 500])
+def test_chunks_together_are_the_mask(most: int) -> None:
+    blocks = random_blocks(200)
+    whole = torch.zeros(200, 200, dtype=torch.bool)
+    for chunk in row_chunks(blocks, 0, torch.float32, most):
+        whole[chunk.rows, chunk.columns] = chunk.bias == 0
+    assert torch.equal(whole, blocks.mask())
 
 
 @pytest.mark.parametrize("tokens", [1, 63, 200])
@@ -48,10 +76,10 @@ def test_attention_and_its_gradients_equal_plain_softmax(tokens: int) -> None:
     """1. Chunks with the hand-written backward. 2. One softmax over the whole masked matrix, differentiated by autograd."""
     g = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(s, generator=g, requires_grad=True) for s in ((4, tokens, 8), (tokens, 2, 8), (tokens, 2, 8)))
-    mask, weight = random_mask(tokens), torch.randn(tokens, 32, generator=g)
-    ours = attend(query, key, value, row_chunks(mask, 0, torch.float32, size=48))
+    blocks, weight = random_blocks(tokens), torch.randn(tokens, 32, generator=g)
+    ours = attend(query, key, value, row_chunks(blocks, 0, torch.float32, most=48))
     scores = query @ key.repeat_interleave(2, 1).permute(1, 2, 0)
-    plain = scores.masked_fill(~mask, float("-inf")).softmax(-1) @ value.repeat_interleave(2, 1).transpose(0, 1)
+    plain = scores.masked_fill(~blocks.mask(), float("-inf")).softmax(-1) @ value.repeat_interleave(2, 1).transpose(0, 1)
     plain = plain.transpose(0, 1).reshape(tokens, 32)
     assert torch.allclose(ours, plain, atol=1e-5)
     for a, b in zip(torch.autograd.grad((ours * weight).sum(), (query, key, value)), torch.autograd.grad((plain * weight).sum(), (query, key, value)), strict=True):
@@ -64,7 +92,7 @@ def test_logits_are_those_of_transformers() -> None:
     model.load_state_dict(dict(net.state_dict()), strict=False)
     model.tie_weights()
     none = torch.zeros(0, dtype=torch.long)
-    episode = Episode(ids, torch.arange(70), torch.ones(70, 70, dtype=torch.bool).tril(), none, none, none, none, none, {}, [])
+    episode = Episode(ids, torch.arange(70), Blocks([0, 70], torch.zeros(1, 1, dtype=torch.bool)), none, none, none, none, none, {}, [])
     with torch.no_grad():
         ours = net.logits(net(pack([episode], 70))[0])
         theirs = model(ids[None]).logits[0]
@@ -115,8 +143,9 @@ def test_attention_targets_are_allowed_and_hold_what_is_meant(tokenizer, reading
         world = make_needles(seed, 30) if seed % 4 == 3 else make_world(seed, 6, recipe=Recipe(styles=(0.3, 0.3, 0.4 * reading.resolves_bare)))
         questions = rng.sample(world.questions, min(12, len(world.questions)))
         episode = build(world, questions, reading, tokenizer)
+        mask = episode.blocks.mask()
         for layer, probe in episode.probes.items():
-            assert bool(episode.mask[probe.query, probe.first].all()) and bool(episode.mask[probe.query, probe.second].all()), layer
+            assert bool(mask[probe.query, probe.first].all()) and bool(mask[probe.query, probe.second].all()), layer
         for index, question in enumerate(questions):
             listed = any(world.paper(name).style == "numbered" for name in question.path[:-1])
             if question.type not in ("attribute", "needle") or listed:

@@ -27,7 +27,7 @@ from graphkv.layouts import make_layout
 from graphkv.segments import Segment
 
 from ..citation_world import Question, World
-from .net import Probe
+from .net import Blocks, Probe
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Episode:
 
     ids: Tensor
     positions: Tensor
-    mask: Tensor
+    blocks: Blocks
     answer_at: Tensor
     answer_ids: Tensor
     answer_question: Tensor
@@ -124,13 +124,12 @@ def build(
         reads.append(layout.exposed)
         positions.append(layout.question.position)
         ids += question.ids + answer
-    lengths = torch.tensor([*starts[1:], len(ids)]) - torch.tensor(starts)
     allowed = torch.zeros(len(starts), len(starts), dtype=torch.bool)
     for index, read in enumerate(reads):
         allowed[index, list(read)] = True
-    owner = torch.repeat_interleave(torch.arange(len(starts)), lengths)
+    blocks = Blocks([*starts, len(ids)], allowed)
+    owner = blocks.owner
     inside = torch.arange(len(ids)) - torch.tensor(starts)[owner]
-    mask = allowed[owner][:, owner] | ((owner[:, None] == owner[None, :]) & (inside[:, None] >= inside[None, :]))
 
     answer_at: list[int] = []
     answer_ids: list[int] = []
@@ -151,7 +150,7 @@ def build(
     # Every row of a document but its last predicts the next token.
     text_at = (owner[1:context] == owner[: context - 1]).nonzero()[:, 0]
     return Episode(
-        packed, inside + torch.tensor(positions)[owner], mask, torch.tensor(answer_at), torch.tensor(answer_ids),
+        packed, inside + torch.tensor(positions)[owner], blocks, torch.tensor(answer_at), torch.tensor(answer_ids),
         torch.tensor(answer_question), text_at, packed[text_at + 1], probes, list(questions),
     )  # fmt: skip
 
@@ -161,6 +160,7 @@ def shortened(episode: Episode, room: int) -> Episode:
     ends = [int(episode.answer_at[episode.answer_question == i][-1]) + 1 for i in range(len(episode.questions))]
     count = sum(end <= room for end in ends)
     size = ends[count - 1] if count else 0
+    blocks = episode.blocks.shortened(episode.blocks.starts.index(size))
     kept = episode.answer_question < count
     text = episode.text_at < size
     probes = {}
@@ -169,7 +169,7 @@ def shortened(episode: Episode, room: int) -> Episode:
         if bool(inside.any()):
             probes[layer] = Probe(p.head[inside], p.query[inside], p.first[inside], p.second[inside])
     return Episode(
-        episode.ids[:size], episode.positions[:size], episode.mask[:size, :size], episode.answer_at[kept], episode.answer_ids[kept],
+        episode.ids[:size], episode.positions[:size], blocks, episode.answer_at[kept], episode.answer_ids[kept],
         episode.answer_question[kept], episode.text_at[text], episode.text_ids[text], probes, episode.questions[:count],
     )  # fmt: skip
 
@@ -183,6 +183,5 @@ def induction_episode(rng: random.Random, vocab: int, chunk: int = 32, chunks: i
     # The first token of each copy cannot be known.
     at = torch.tensor([i for i in range(chunk * chunks, size - 1) if (i + 1) % chunk])
     none = torch.zeros(0, dtype=torch.long)
-    mask = torch.ones(size, size, dtype=torch.bool).tril()
     positions = torch.arange(size) + rng.randrange(200)
-    return Episode(ids, positions, mask, at, ids[at + 1], torch.zeros_like(at), none, none, {}, [])
+    return Episode(ids, positions, Blocks([0, size], torch.zeros(1, 1, dtype=torch.bool)), at, ids[at + 1], torch.zeros_like(at), none, none, {}, [])

@@ -9,8 +9,9 @@ T tokens of a row, H query heads, K key-value heads, D head dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 import torch
@@ -52,12 +53,55 @@ class Probe:
     second: Tensor
 
 
+@dataclass
+class Blocks:
+    """Who reads whom in an episode of T tokens in B blocks, without a T × T mask.
+
+    ``starts`` [B + 1] are the blocks' first tokens, and T; ``reads`` [B, B] is True where a block reads another one in full. Every block
+    also reads itself causally.
+    """
+
+    starts: list[int]
+    reads: Tensor
+
+    @cached_property
+    def owner(self) -> Tensor:
+        """The block of each token, [T]."""
+        starts = torch.tensor(self.starts)
+        return torch.repeat_interleave(torch.arange(len(self.reads)), starts[1:] - starts[:-1])
+
+    def mask(self, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
+        """True where a row may read a column, [rows, columns]; all tokens where none are named."""
+        every = torch.arange(self.starts[-1])
+        rows, columns = every if rows is None else rows, every if columns is None else columns
+        mine, theirs = self.owner[rows], self.owner[columns]
+        own = (mine[:, None] == theirs[None, :]) & (rows[:, None] >= columns[None, :])
+        return self.reads.index_select(0, mine).index_select(1, theirs) | own
+
+    def runs(self, most: int) -> Iterator[tuple[int, int, Tensor]]:
+        """Runs [first, last) of at most ``most`` rows, cut between blocks where possible, each with the columns some row may read."""
+        first = 0
+        while first < self.starts[-1]:
+            ends = [e for e in self.starts if first < e <= first + most]
+            last = ends[-1] if ends else first + most
+            blocks = self.owner[first:last].unique()
+            seen = self.reads.index_select(0, blocks).any(0)
+            seen[blocks] = True
+            parts = [torch.arange(a, min(b, last)) for a, b, read in zip(self.starts, self.starts[1:], seen.tolist(), strict=False) if read]
+            yield first, last, torch.cat(parts)
+            first = last
+
+    def shortened(self, blocks: int) -> Blocks:
+        """Only the first so many blocks."""
+        return Blocks(self.starts[: blocks + 1], self.reads[:blocks, :blocks])
+
+
 class Sample(Protocol):
     """What a row is packed from; see `episodes.Episode`."""
 
     ids: Tensor
     positions: Tensor
-    mask: Tensor
+    blocks: Blocks
     probes: dict[int, Probe]
 
 
@@ -101,17 +145,15 @@ class Row:
     tokens: int
 
 
-def row_chunks(mask: Tensor, start: int, dtype: torch.dtype, size: int = 192) -> list[Chunk]:
-    """Cut the rows of a [T, T] mask into runs of ``size`` and keep for each only the columns some row of it may read.
+def row_chunks(blocks: Blocks, start: int, dtype: torch.dtype, most: int = 192) -> list[Chunk]:
+    """The rows in runs of at most ``most``, with the columns that some row of the run may read.
 
     Most of an episode's mask is empty (a document reads few others, a question no other question); this halves the work.
     """
     result = []
-    for first in range(0, len(mask), size):
-        last = min(first + size, len(mask))
-        rows = mask[first:last]
-        columns = rows.any(0).nonzero()[:, 0]
-        bias = torch.zeros(last - first, len(columns), dtype=dtype).masked_fill_(~rows.index_select(1, columns), float("-inf"))
+    for first, last, columns in blocks.runs(most):
+        allowed = blocks.mask(torch.arange(first, last), columns)
+        bias = torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, float("-inf"))
         result.append(Chunk(slice(start + first, start + last), columns + start, bias))
     return result
 
@@ -124,11 +166,11 @@ def pack(samples: Sequence[Sample], room: int, dtype: torch.dtype = torch.float3
     at = 0
     for sample in samples:
         starts.append(at)
-        chunks += row_chunks(sample.mask, at, dtype)
+        chunks += row_chunks(sample.blocks, at, dtype)
         for layer, probe in sample.probes.items():
             for head in probe.head.unique().tolist():
                 query, first, second = (t[probe.head == head] for t in (probe.query, probe.first, probe.second))
-                allowed = sample.mask.index_select(0, query)
+                allowed = sample.blocks.mask(query)
                 probes.setdefault(layer, []).append(ProbeRows(len(starts) - 1, head, query + at, allowed, first, second))
         at += len(sample.ids)
     size = max(room, at)

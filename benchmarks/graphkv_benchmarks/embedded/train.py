@@ -39,12 +39,12 @@ TEXT_ROWS = 512
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def learning_rate(step: int, steps: int, warm_up: int = 60, decay_from: float = 0.5) -> float:
+def learning_rate(step: int, steps: int, warm_up: int = 60, decay_from: float = 0.6) -> float:
     """Warm-up, stable, then a long linear decay; a factor of the peak."""
     return min(1.0, (step + 1) / warm_up) * min(1.0, max(0.02, (1 - step / steps) / (1 - decay_from)))
 
 
-def probe_weight(progress: float, until: float = 0.5, gone: float = 0.65) -> float:
+def probe_weight(progress: float, until: float = 0.7, gone: float = 0.85) -> float:
     """The auxiliary attention targets stay for the first half and are faded out."""
     return min(1.0, max(0.0, (gone - progress) / (gone - until)))
 
@@ -241,7 +241,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # Give freed memory back late: the sizes of episodes vary, and page faults would cost a tenth of the time.
+    # Keep freed memory: the sizes of episodes vary, and page faults would cost a third of the time. Naming one of these freezes
+    # glibc's limit above which it maps memory afresh at 128 KiB, so that one is named too, at its maximum.
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
     os.environ.setdefault("MALLOC_TOP_PAD_", str(2**28))
     # Also with one worker: the settings above are read when a process starts.
