@@ -183,6 +183,26 @@ def packed_logits(
     return model.packed_logits(ids, layout.position_ids().tolist(), pattern, impl=impl, keep=len(question))
 
 
+def pack_rows(
+    layout: Layout, tokens: Mapping[str, Sequence[int]], prefix: Sequence[int], rows: Sequence[Sequence[int]]
+) -> tuple[list[int], list[int], BlockPattern]:
+    """Many questions over one context as one packed row: token ids, positions, and who reads whom.
+
+    Every row is a block of its own at the question's place: it reads what the layout shows to the question, itself causally, and no
+    other row. The layout's own question length does not count.
+
+    Raises:
+        LayoutError: the layout exists only as a staged procedure.
+    """
+    one = packed_pattern(layout.with_question(1))
+    many = len(rows)
+    context = (*one.context[:-1], *one.context[-1:] * many)
+    pattern = BlockPattern((*one.lengths[:-1], *map(len, rows)), (*one.reads[:-1], *one.reads[-1:] * many), context)
+    positions: list[int] = layout.with_question(0).position_ids().tolist()
+    positions += [layout.question.position + i for row in rows for i in range(len(row))]
+    return [t for block in (*block_tokens(layout, tokens, prefix), *rows) for t in block], positions, pattern
+
+
 def packed_rows(
     model: GraphModel,
     layout: Layout,
@@ -220,13 +240,7 @@ def packed_rows(
         raise InputError(f"expected at least one row and at least one token in each, got rows of {[len(row) for row in rows]} tokens")
     if len(wanted) != len(rows) or any(not 1 <= n <= len(row) for n, row in zip(wanted, rows, strict=True)):
         raise InputError(f"last must say for each row how many of its tokens are wanted, got {wanted} for rows of {[len(row) for row in rows]} tokens")
-    one = packed_pattern(layout.with_question(1))
-    copies = len(rows)
-    context = (*one.context[:-1], *one.context[-1:] * copies)
-    pattern = BlockPattern((*one.lengths[:-1], *map(len, rows)), (*one.reads[:-1], *one.reads[-1:] * copies), context)
-    positions = layout.with_question(0).position_ids().tolist()
-    positions += [layout.question.position + i for row in rows for i in range(len(row))]
-    ids = [t for block in (*block_tokens(layout, tokens, prefix), *rows) for t in block]
-    keep = [end - n + i for end, n in zip(pattern.starts[-copies:], wanted, strict=True) for i in range(n)]
+    ids, positions, pattern = pack_rows(layout, tokens, prefix, rows)
+    keep = [end - n + i for end, n in zip(pattern.starts[-len(rows) :], wanted, strict=True) for i in range(n)]
     logits = model.packed_logits(ids, positions, pattern, impl=impl, keep=torch.tensor(keep))
     return list(torch.split(logits, wanted))

@@ -89,6 +89,24 @@ class TokenReader:
             raise InputError("the question is empty: expected some text")
         return self._check_ids(tokenize_pieces(self.model.tokenizer, self.template.question_pieces(question)), "the question")
 
+    def answer(self, text: str) -> tuple[int, ...]:
+        """An answer as the model is to write it behind the prompt: after a space, unless the prompt ends with white space or a special token.
+
+        Raises:
+            InputError: the tokenizer makes nothing of it.
+
+        Example:
+            >>> engine.reader.answer("Ada Fumrel") == engine.reader.ids(" Ada Fumrel")  # doctest: +SKIP
+            True
+        """
+        after = self.template.question.partition("{question}")[2]
+        specials = tuple(getattr(self.model.tokenizer, "all_special_tokens", ()))
+        apart = not after or after[-1].isspace() or after.endswith(specials) or text[:1].isspace()
+        ids = self.ids(tokenize_pieces(self.model.tokenizer, [("" if apart else " ", False), (text, True)]))
+        if not text.strip() or not ids:
+            raise InputError(f"the answer {text!r} has no tokens: the tokenizer made nothing of it")
+        return ids
+
     def ids(self, text: Text) -> tuple[int, ...]:
         """Text as token ids; token ids as they are. Raises InputError for ids that are none, or beyond the vocabulary."""
         if isinstance(text, str):

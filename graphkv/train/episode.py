@@ -20,12 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphkv.encode import block_tokens, packed_pattern
+from graphkv.encode import block_tokens, pack_rows
 from graphkv.errors import InputError
 from graphkv.graph import SegmentGraph
 from graphkv.layout import Layout
 from graphkv.layouts import make_layout
-from graphkv.prompt import tokenize_pieces
 from graphkv.tokens import TokenReader
 from graphkv.window import check_window
 from graphkv_kernels import BlockPattern
@@ -62,20 +61,13 @@ def make_episode(reader: TokenReader, graph: SegmentGraph, questions: Sequence[t
     """
     end = end_token(reader)
     tokens = reader.read(graph, [question for question, _ in questions], None)
-    answers = [answer_ids(reader, answer) for _, answer in questions]
+    answers = [reader.answer(answer) for _, answer in questions]
     asked = [question + answer for question, answer in zip(tokens.questions, answers, strict=True)]
     lengths = {id: len(ids) for id, ids in tokens.segments.items()}
     plan = make_layout(layout, tokens.graph, lengths, prefix=len(tokens.prefix), question=max(map(len, asked)), **options)
     check_window(reader.model, plan, new_tokens=1)
-    one = packed_pattern(plan)  # prefix and blocks, then one question: that one is repeated
-    many = len(asked)
-    pattern = BlockPattern(
-        (*one.lengths[:-1], *map(len, asked)),
-        (*one.reads[:-1], *one.reads[-1:] * many),
-        (*one.context[:-1], *one.context[-1:] * many),
-    )
+    token_ids, positions, pattern = pack_rows(plan, tokens.segments, tokens.prefix, asked)
     blocks = [*block_tokens(plan, tokens.segments, tokens.prefix), *asked]
-    starts = [block.position for block in plan.blocks[:-1]] + [plan.question.position] * many
     answer_at: list[int] = []
     answer_after: list[int] = []
     owner: list[int] = []
@@ -94,19 +86,7 @@ def make_episode(reader: TokenReader, graph: SegmentGraph, questions: Sequence[t
             text_ids += ids[1:]
         row += len(ids)
     tensors = (torch.tensor(x, dtype=torch.long) for x in (answer_at, answer_after, owner, text_at, text_ids))
-    positions = [start + i for start, ids in zip(starts, blocks, strict=True) for i in range(len(ids))]
-    return Episode([t for ids in blocks for t in ids], positions, pattern, plan, *tensors)
-
-
-def answer_ids(reader: TokenReader, answer: str) -> tuple[int, ...]:
-    """The answer as the model is to write it behind the prompt: after a space, unless the prompt ends with white space or a special token."""
-    after = reader.template.question.partition("{question}")[2]
-    specials = tuple(getattr(reader.model.tokenizer, "all_special_tokens", ()))
-    apart = not after or after[-1].isspace() or after.endswith(specials) or answer[0].isspace()
-    ids = reader.ids(tokenize_pieces(reader.model.tokenizer, [("" if apart else " ", False), (answer, True)]))
-    if not ids:
-        raise InputError(f"the answer {answer!r} has no tokens: the tokenizer made nothing of it")
-    return ids
+    return Episode(token_ids, positions, pattern, plan, *tensors)
 
 
 def end_token(reader: TokenReader) -> int:

@@ -20,7 +20,7 @@ from graphkv.layouts import make_layout
 from graphkv_benchmarks.citation_bench import answers as answers_module
 from graphkv_benchmarks.citation_bench import measure as measure_module
 from graphkv_benchmarks.citation_bench import run as run_module
-from graphkv_benchmarks.citation_bench.answers import Outcome, answer_text, outcomes
+from graphkv_benchmarks.citation_bench.answers import Outcome, outcomes
 from graphkv_benchmarks.citation_bench.cells import KINDS, Batch
 from graphkv_benchmarks.citation_bench.measure import measure
 from graphkv_benchmarks.citation_bench.plots import document_panels, place_panels
@@ -116,7 +116,7 @@ def test_right_is_what_ask_answers(embedded: GraphKV) -> None:
         found = outcomes(embedded, documents, [q.question for q in asked], [q.answer for q in asked], layout=layout, **options)
         answers = embedded.ask_many(documents, [q.question for q in asked], layout=layout, max_new_tokens=16, **options)
         for question, outcome, answer in zip(asked, found, answers, strict=True):
-            gold = embedded.reader.ids(answer_text(embedded, question.answer))
+            gold = embedded.reader.answer(question.answer)
             assert outcome.right == (answer.text == question.answer and answer.finish_reason == "stop") == (answer.token_ids == gold)
             assert outcome.refused == (answer.token_ids[:1] == embedded.reader.ids(f" {NOT_FOUND}")[:1])
         seen += found
@@ -146,8 +146,9 @@ def test_an_answer_is_right_to_its_end(said: str, expected: Outcome, monkeypatch
 
 
 def test_the_space_in_front_of_an_answer_follows_the_prompt(embedded: GraphKV) -> None:
-    assert answer_text(embedded, "Ada Fumrel") == " Ada Fumrel"
-    assert answer_text(tiny_engine(chat_template=CHAT), "Ada Fumrel") == "Ada Fumrel"
+    assert embedded.reader.answer("Ada Fumrel") == embedded.reader.ids(" Ada Fumrel")
+    chat = tiny_engine(chat_template=CHAT)
+    assert chat.reader.answer("Ada Fumrel") == chat.reader.ids("Ada Fumrel")
 
 
 def test_answers_that_cannot_be_scored_are_refused() -> None:

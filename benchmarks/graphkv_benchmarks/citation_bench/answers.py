@@ -32,11 +32,6 @@ class Outcome:
     refused: bool
 
 
-def answer_text(engine: GraphKV, answer: str) -> str:
-    """An answer as it follows the engine's prompt, with a space in front unless the prompt ends in white space."""
-    return answer if engine.template.ask("x")[-1:].isspace() else f" {answer}"
-
-
 def end_tokens(engine: GraphKV) -> frozenset[int]:
     """The ids that end an answer. Raises InputError if the model has none: then no answer is exact."""
     ends = engine.model.generation_config(None, {}).eos_token_id
@@ -67,10 +62,8 @@ def outcomes(
         raise InputError(f"expected one gold answer a question, got {len(answers)} for {len(questions)} questions")
     ends = end_tokens(engine)
     tokens = engine.reader.read(documents, questions, None)
-    golds = [engine.reader.ids(answer_text(engine, answer)) for answer in answers]
-    if not all(golds):
-        raise InputError(f"a gold answer has no tokens: {answers[next(i for i, gold in enumerate(golds) if not gold)]!r}")
-    refusal = engine.reader.ids(answer_text(engine, NOT_FOUND))[0]
+    golds = [engine.reader.answer(answer) for answer in answers]
+    refusal = engine.reader.answer(NOT_FOUND)[0]
     rows = [(*question, *gold) for question, gold in zip(tokens.questions, golds, strict=True)]
     lengths = {id: len(ids) for id, ids in tokens.segments.items()}
     plan = make_layout(layout, tokens.graph, lengths, prefix=len(tokens.prefix), question=max(map(len, rows)), **options)
