@@ -56,12 +56,12 @@ _TWO = Recipe((1, 2), same_attributes=True, cite=0.6, second_cite=0.0, styles=(0
 _THREE = Recipe((2, 3), cite=0.8, second_cite=0.15, styles=MIXED, pronoun=0.4, lead=0.1, collide=0.0)
 
 STAGES = (
-    Stage("induction", None, (0, 0), 0, (0, 0, 0, 0, 0), (1, 0, 0, 0), 0.90, 0.04),
-    Stage("one fact", _ONE, (3, 6), 8, (0, 0, 0, 0, 0), (0.95, 0, 0, 0.05), 0.85, 0.14),
-    Stage("two facts", _TWO, (3, 6), 14, (0.3, 0.05, 0.15, 0, 0.05), (0.92, 0, 0, 0.08), 0.82, 0.22),
-    Stage("three facts", _THREE, (3, 7), 20, (0.25, 0.18, 0.15, 0.04, 0.1), (0.85, 0, 0.05, 0.1), 0.82, 0.32),
-    Stage("full", Recipe(styles=MIXED, collide=0.15), (2, 9), 24, (0.24, 0.2, 0.14, 0.06, 0.14), (0.68, 0.1, 0.12, 0.1), 0.95, 0.55),
-    Stage("wide", Recipe(styles=MIXED, collide=0.25), (2, 10), 24, (0.23, 0.2, 0.14, 0.06, 0.14), (0.5, 0.25, 0.15, 0.1), 2.0, 9.0),
+    Stage("induction", None, (0, 0), 0, (0, 0, 0, 0, 0), (1, 0, 0, 0), 0.90, 0.03),
+    Stage("one fact", _ONE, (3, 6), 8, (0, 0, 0, 0, 0), (0.95, 0, 0, 0.05), 0.88, 0.09),
+    Stage("two facts", _TWO, (3, 6), 14, (0.3, 0.05, 0.15, 0, 0.05), (0.92, 0, 0, 0.08), 0.82, 0.16),
+    Stage("three facts", _THREE, (3, 7), 20, (0.24, 0.2, 0.18, 0.05, 0.1), (0.86, 0, 0.04, 0.1), 0.85, 0.27),
+    Stage("full", Recipe(styles=MIXED, collide=0.15), (2, 9), 24, (0.22, 0.2, 0.2, 0.06, 0.12), (0.72, 0.08, 0.1, 0.1), 0.95, 0.5),
+    Stage("wide", Recipe(styles=MIXED, collide=0.25), (2, 10), 24, (0.22, 0.2, 0.18, 0.06, 0.13), (0.5, 0.25, 0.15, 0.1), 2.0, 9.0),
 )  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def _draw(stage: Stage, kind: str, rng: random.Random, tokenizer: PreTrainedToke
         recipe = replace(recipe, styles=NO_BARE)
     elif rng.random() < 0.3 and recipe.cite:
         style = rng.randrange(3)
-        recipe = replace(recipe, styles=tuple(float(i == style) for i in range(3)))
+        recipe = replace(recipe, styles=(float(style == 0), float(style == 1), float(style == 2)))
     world, count = _world(kind, stage, recipe, rng, reading)
     if kind == "needle":
         return name, build(world, world.questions, reading, tokenizer, probes)

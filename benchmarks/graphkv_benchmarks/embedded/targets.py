@@ -3,14 +3,19 @@
 Layers count from 0. Heads 0 and 1 share a key-value head, 2 and 3 another.
 
 layer 1, heads 0-1   own title         a value, a citation → the title of its paper; an answer row → the title in the question
-layer 1, heads 2-3   edge              a bare citation → the title of the cited paper, across the edge
+layer 1, heads 2-3   edge              a bare citation → the title of the cited paper, across the edge; a number in the text → the
+                                       word that says what it is cited for
 layer 2, heads 2-3   reference         a title in a reference list → its number in the text
 layers 2-4, heads 0-1   one step each  an answer row → the first citation, the second, the value (chains through reference lists
                                        begin a layer later)
+
+Comparisons: the last word of each title in the question finds its paper's value (layers 2-3), the answer row looks at both of
+these words (layer 4), then copies the winner (layer 5).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +26,7 @@ from .net import Probe
 
 TITLE_HEADS, EDGE_HEADS, REFERENCE_HEADS = (1, (0, 1)), (1, (2, 3)), (2, (2, 3))
 FIRST_STEP, STEPS = 2, 3
+CITING_WORDS = re.compile(r"\b(?:builds?|extends|based|starting|continues|compares|compared|baseline|results)\b", re.IGNORECASE)
 
 
 def _tokens_of(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
@@ -56,7 +62,7 @@ def attention_targets(
     answer_at: Sequence[int],
     answer_question: Sequence[int],
 ) -> dict[int, Probe]:
-    """Targets by layer for one episode. Questions of a kind that none is known for (comparisons, needles) get none."""
+    """Targets by layer for one episode. Questions about a paper that is not there get none."""
     probes = _Probes()
     if all(p.title for p in world.papers):
         _document_targets(probes, world, coded, reading)
@@ -66,6 +72,8 @@ def attention_targets(
     for index, question in enumerate(questions):
         if question.type in ("attribute", "title", "unanswerable") and question.subject is not None and question.kind != "needle":
             _question_targets(probes, world, question, coded, index, rows[index])
+        if question.type == "comparison":
+            _comparison_targets(probes, world, question, coded, index, rows[index])
         if question.type == "needle":
             value = _value_tokens(coded, question.path[-1], world.paper(question.path[-1]).segment.rindex(question.answer), len(question.answer))
             for step, row in enumerate(rows[index][: len(value)]):
@@ -104,6 +112,8 @@ def _document_targets(probes: _Probes, world: World, coded: Coded, reading: Read
                     number = start + _value_tokens(coded, paper.id, mark.start, mark.end - mark.start)[1]
                     for token in _ends(coded, paper, f"{relation}.entry"):
                         probes.add(REFERENCE_HEADS, start + token, [number] * 2)
+                    said = list(CITING_WORDS.finditer(paper.segment[: mark.start]))[-1]
+                    probes.add(EDGE_HEADS, number, [start + _value_tokens(coded, paper.id, said.start(), said.end() - said.start())[0]] * 2)
         if not reading.resolves_bare or paper.style != "bare":
             continue
         for relation, cited in paper.cites.items():
@@ -158,3 +168,23 @@ def _question_targets(probes: _Probes, world: World, question: Question, coded: 
             elif step < len(value):
                 # The row after the last value token predicts the end of the answer: nothing to look at.
                 probes.add(heads, row, [there[0] + value[step]] * 2, [there[-1] + value[step]] * 2)
+
+
+def _comparison_targets(probes: _Probes, world: World, question: Question, coded: Coded, index: int, rows: Sequence[int]) -> None:
+    """Each title in the question finds its value; the answer looks at both, then copies the title that wins."""
+    start, offsets = coded.question_starts[index], coded.asked[index].offsets
+    words = {}
+    for paper in (world.paper(name) for name in question.path):
+        at = question.question.index(paper.title) + len("Question: ")
+        words[paper.id] = [start + t for t in _tokens_of(offsets, at, at + len(paper.title))[:2]]
+        probes.add(TITLE_HEADS, words[paper.id][-1], words[paper.id])
+        mark = _mark(paper, question.kind)
+        digits = _value_tokens(coded, paper.id, mark.start, mark.end - mark.start)
+        copies = coded.copies(paper.id)
+        for layer, (one, other) in ((FIRST_STEP, digits[:2]), (FIRST_STEP + 1, digits[-2:])):
+            pair = (one, other)
+            probes.add((layer, (0, 1)), words[paper.id][-1], [copies[0] + t for t in pair], [copies[-1] + t for t in pair])
+    first, second = sorted(words.values())
+    probes.add((FIRST_STEP + 2, (0, 1)), rows[0], [first[-1], second[-1]])
+    for step, row in enumerate(rows[:2]):
+        probes.add((FIRST_STEP + 3, (0, 1)), row, [words[question.gold or ""][step]] * 2)
