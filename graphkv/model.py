@@ -13,6 +13,7 @@ here as ``graphkv`` sees queries and keys before rotation; it rotates both to th
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import threading
 import weakref
@@ -87,6 +88,8 @@ class GraphModel:
         check_config(self.config)
         self.decoder: torch.nn.Module = model.get_decoder()
         self.ropes = ropes_of(self.decoder, self.config)
+        # transformers 5.24 renamed the keyword, and warns at every call with the old name.
+        self._cache_keyword = "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
         self.lock = _LOCKS.setdefault(model, threading.RLock())
         self._fingerprint: tuple[tuple[Any, ...], str] | None = None
         model.eval()
@@ -209,7 +212,7 @@ class GraphModel:
         """
         past_keys, past_values, past_positions = past or ((), (), ())
         cache = DynamicCache([(k[None], v[None]) for k, v in zip(past_keys, past_values, strict=True)]) if past_keys else DynamicCache()
-        self._forward_blocks(token_ids, positions, [*past_positions, *positions], pattern, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        self._forward_blocks(token_ids, positions, [*past_positions, *positions], pattern, use_cache=True, logits_to_keep=1, **{self._cache_keyword: cache})
         seen = len(past_positions)
         return [layer.keys[0, :, seen:] for layer in cache.layers], [layer.values[0, :, seen:] for layer in cache.layers]
 
@@ -222,7 +225,7 @@ class GraphModel:
     def answer_logits(self, cache: DynamicCache, token_ids: Tensor, positions: Tensor, mask: Tensor, reweigh: Reweigh | None) -> Tensor:
         """Logits ``[B, T, vocab]`` of questions ``[B, T]`` over a cache of rotated keys; `mask` ``[B, N + T]`` is 0 on padding."""
         with self.lock, self._answering(reweigh), torch.no_grad():
-            logits: Tensor = self.model(input_ids=token_ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True).logits
+            logits: Tensor = self.model(input_ids=token_ids, position_ids=positions, attention_mask=mask, use_cache=True, **{self._cache_keyword: cache}).logits
         return logits
 
     def generate(
@@ -243,7 +246,7 @@ class GraphModel:
                 input_ids=token_ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                **{self._cache_keyword: cache},
                 generation_config=config,
                 streamer=streamer,
                 stopping_criteria=list(stopping),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ def forward(model: Any, ids: list[int], start: int, past: list[tuple[Tensor, Ten
         torch.tensor([ids]),
         position_ids=torch.arange(start, start + len(ids))[None],
         attention_mask=torch.ones(1, seen + len(ids), dtype=torch.long),
-        past_key_values=cache,
         use_cache=True,
+        **{"cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values": cache},
     )
     return [(layer.keys[:, :, seen:].clone(), layer.values[:, :, seen:].clone()) for layer in cache.layers], out.logits[0]
 

@@ -25,10 +25,11 @@ def demo(
     model: Model = None,
     as_json: Json = False,
 ) -> None:
-    """Read eight papers that cite each other, and answer three questions about them.
+    """Read eight papers that cite each other, and answer five questions about them.
 
     The papers and every name in them are invented, in the style that the embedded model was trained on. One question
-    needs one paper, one hops along a citation that is spelled out, and one hops along a citation that only the edge shows.
+    needs one paper, one hops along a citation that is spelled out, one along a citation that only the edge shows, one
+    along two citations, and one has no answer in the papers.
 
     [bold]A session[/bold]
 
@@ -42,8 +43,8 @@ def demo(
     ┃ question        ┃ graph           ┃ block            ┃ sequential      ┃
     ┡━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━━┩
     ...
-    │ Who is the      │ ✓ Jane Sintil   │ ✗ Uma Tilkux     │ ✗ Mia Rasbuk    │
-    │ author of the   │                 │                  │                 │
+    │ Who is the      │ ✓ Jane Sintil   │ ✗ not in the     │ ✗ Mia Rasbuk    │
+    │ author of the   │                 │ documents        │                 │
     │ paper extended  │                 │                  │                 │
     │ by Violet Oak?  │                 │                  │                 │
     │ two papers;     │                 │                  │                 │

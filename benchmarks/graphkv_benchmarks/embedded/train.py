@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import socket
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,7 +25,9 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn import functional as F
 
+from graphkv.errors import InputError
 from graphkv.train import checkpoint
+from graphkv.train.curve import draw_metrics
 from graphkv.train.display import Display
 from graphkv.train.metrics import MetricsLog
 
@@ -153,6 +156,7 @@ class Trainer:
             for index, kind in enumerate(kinds(episode.questions, label)):
                 part = mine[episode.answer_question == index]
                 self.meter.add("first", float(part[0]))
+                self.meter.add("exact", float(part.all()))
                 self.meter.add(f"exact.{kind}", float(part.all()))
 
     def _update(self, factor: float) -> None:
@@ -252,6 +256,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("MALLOC_TOP_PAD_", str(2**28))
     # Also with one worker: the settings above are read when a process starts.
     mp.spawn(worker, (args, port), nprocs=args.workers)  # type: ignore[attr-defined]
+    try:
+        draw_metrics(args.out / "metrics.jsonl", args.out / "loss.png")
+    except InputError as error:  # a picture is no reason to lose the last line
+        print(error, file=sys.stderr)
     found = checkpoint.load(args.out)
     print(json.dumps({"out": str(args.out), **({k: v for k, v in found.state.items() if k != "settings"} if found else {})}))
 
