@@ -230,7 +230,7 @@ def test_doctor_names_every_kernel() -> None:
 
 def test_demo_reads_draws_and_answers(model: str, tmp_path: Path) -> None:
     graph, questions = read_demo()
-    assert len(graph) == 8 and len(questions) == 3
+    assert len(graph) == 8 and len(questions) == 5
     result = run("demo", "-m", model, "--out", str(tmp_path), "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
