@@ -89,13 +89,15 @@ def test_no_question_is_asked_of_two_answers() -> None:
         assert len(set(asked)) == len(asked) > 20
 
 
+@pytest.mark.parametrize("missing", [0, 2])
 @pytest.mark.parametrize("style", STYLES)
-def test_answers_can_be_worked_out_from_text_and_edges(style: str) -> None:
+def test_answers_can_be_worked_out_from_text_and_edges(style: str, missing: int) -> None:
     """A reader with rules instead of a model: 1. it takes every sentence of a document apart by the templates, 2. it takes the question
     apart, 3. it follows the citations, a bare one over the edge, and must come to the same answer, NOT_FOUND included."""
     seen = set()
     for seed in range(25):
-        world = make_world(seed, 7, True, one_style(style))
+        world = make_world(seed, 7, True, one_style(style, missing=missing))
+        assert len(world.papers) == 7
         known = {p.title: _read(p.text, p.title) for p in world.papers}
         by_id = {p.id: p.title for p in world.papers}
         sources = {p.title: [by_id[s] for s in p.sources] for p in world.papers}
@@ -145,7 +147,7 @@ def _answer(question: str, known: dict[str, dict[str, str]], sources: dict[str, 
                 if paper is None or kind not in known.get(paper, {}):
                     continue
                 if kind in RELATIONS and style == "bare":
-                    return sources[paper][0]
+                    return sources[paper][0] if sources[paper] else NOT_FOUND
                 return known[paper][kind]
     return NOT_FOUND
 
@@ -157,8 +159,8 @@ def _follow(phrase: str, known: dict[str, dict[str, str]], sources: dict[str, li
         for template in (*VIA[relation], *VIA_NESTED[relation]):
             if match := _pattern(template).match(phrase):
                 paper = _follow(match["P"], known, sources, style)
-                if paper is not None and relation in known[paper]:
-                    return sources[paper][0] if style == "bare" else known[paper][relation]
+                if paper is not None and relation in known.get(paper, {}):
+                    return known[paper][relation] if style != "bare" else sources[paper][0] if sources[paper] else None
     return None
 
 
@@ -225,6 +227,19 @@ def test_distractors_stand_outside_the_graph_and_the_questions() -> None:
         inside = {name for p in world.papers for name in (*p.sources, *([p.id] if p.sources else []))}
         asked = {name for q in world.questions for name in q.path}
         assert len(inside | asked) <= 3 and len(world.papers) == 8
+
+
+def test_missing_papers_are_cited_and_not_there() -> None:
+    asked = set()
+    for seed in range(20):
+        world = make_world(seed, 6, recipe=Recipe(missing=2))
+        titles = {p.title for p in world.papers}
+        absent = {title for p in world.papers for title in p.absent.values()}
+        assert len(world.papers) == 6 and not absent & titles
+        assert {s for p in world.papers for s in p.sources} <= {p.id for p in world.papers}
+        asked |= {(q.hops, q.answer == NOT_FOUND) for q in world.questions for p in world.papers if q.subject == p.id and q.via[:1] and q.via[0] in p.absent}
+        assert all(q.answer == NOT_FOUND for q in world.questions for p in world.papers if q.subject == p.id and q.via[:1] and q.via[0] in p.absent)
+    assert (2, True) in asked
 
 
 def test_gold_position() -> None:

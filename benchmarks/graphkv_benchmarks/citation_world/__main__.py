@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--worlds", type=int, default=10, help="how many worlds, one a line")
     parser.add_argument("--documents", type=int, default=8, help="papers a world")
     parser.add_argument("--distractors", type=int, default=0, help="how many of the papers stand outside the graph and the questions")
+    parser.add_argument("--missing", type=int, default=0, help="so many cited papers are not among the documents")
     parser.add_argument("--words", type=int, default=0, help="fill every paper up to so many words (default: facts only, some 40)")
     parser.add_argument("--style", choices=STYLES, help="all citations of one style (default: a mixture)")
     parser.add_argument("--types", nargs="+", default=[], choices=TYPES, help="only such questions (default: all)")
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", action="store_true", help="use the names reserved for evaluation")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    recipe = replace(one_style(args.style) if args.style else Recipe(), words=args.words, distractors=args.distractors)
+    recipe = replace(one_style(args.style) if args.style else Recipe(), words=args.words, distractors=args.distractors, missing=args.missing)
     made = rows(
         args.seed, args.worlds, args.documents, args.held_out, args.questions, recipe,
         types=args.types, hops=args.hops, gold_position=args.gold_position,

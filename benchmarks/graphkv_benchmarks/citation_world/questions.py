@@ -22,7 +22,7 @@ def questions_about(papers: Sequence[Paper], everyone: Sequence[Paper], names: N
     found = [q for paper in papers for q in _about(paper, by_id, rng)]
     found += _comparisons(papers, rng)
     found += [q for paper in papers for q in _unanswerable(paper, by_id, rng)]
-    absent = [t for paper in papers for t in paper.others] + [names.title() for _ in range(2)]
+    absent = [t for paper in papers for t in (*paper.others, *paper.absent.values())] + [names.title() for _ in range(2)]
     for title in absent:
         kind = rng.choice(ATTRIBUTES)
         found.append(_nothing(_fill(ASK[kind], title, rng), 1, "named", kind, None))
@@ -72,6 +72,10 @@ def _about(paper: Paper, by_id: dict[str, Paper], rng: random.Random) -> Iterato
         yield Question(
             _fill(ASK[relation], paper.title, rng), by_id[cited].title, "title", 1, gold, path, paper.style, relation, paper.id
         )  # fmt: skip
+    for relation, title in paper.absent.items():
+        if paper.style != "bare":
+            text = _fill(ASK[relation], paper.title, rng)
+            yield Question(text, title, "title", 1, paper.id, (paper.id,), paper.style, relation, paper.id)
 
 
 def _comparisons(papers: Sequence[Paper], rng: random.Random) -> Iterator[Question]:
@@ -93,14 +97,20 @@ def _nothing(text: str, hops: int, style: str, kind: str, subject: str | None, v
 
 
 def _unanswerable(paper: Paper, by_id: dict[str, Paper], rng: random.Random) -> Iterator[Question]:
-    """Questions about a paper whose answer nobody gave: a missing fact here or at the end of a chain, or a missing citation."""
+    """Questions about a paper whose answer nobody gave: a missing fact here or at the end of a chain, a missing citation, a missing paper."""
     for via, path in _chains(paper, by_id):
         missing = [kind for kind in ATTRIBUTES if kind not in by_id[path[-1]].facts]
         if missing and (len(path) < 3 or rng.random() < 0.5):
             kind = rng.choice(missing)
             yield _nothing(_fill(ASK[kind], _phrase(paper.title, via, rng), rng), len(path), _style(path, by_id), kind, paper.id, via)
+        # The chain goes on to a paper that is not there.
+        for relation in by_id[path[-1]].absent if len(path) < MOST_HOPS else ():
+            kind, style = rng.choice(ATTRIBUTES), _style((*path, ""), by_id)
+            yield _nothing(_fill(ASK[kind], _phrase(paper.title, (*via, relation), rng), rng), len(path) + 1, style, kind, paper.id, (*via, relation))
+    for relation in paper.absent if paper.style == "bare" else ():
+        yield _nothing(_fill(ASK[relation], paper.title, rng), 1, "bare", relation, paper.id)
     for relation in RELATIONS:
-        if relation in paper.cites:
+        if relation in paper.cites or relation in paper.absent:
             continue
         if rng.random() < 0.5:
             yield _nothing(_fill(ASK[relation], paper.title, rng), 1, "named", relation, paper.id)

@@ -30,7 +30,8 @@ class Mark:
 class Paper:
     """One document. ``cites`` maps a relation to the id of the cited paper; all citations of a paper have one ``style``.
 
-    ``others`` are titles in its reference list that are not among the documents.
+    ``absent`` maps a relation to the title of a cited paper that is not among the documents, ``others`` are further such titles
+    in its reference list, cited for nothing that a question asks.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Paper:
     facts: dict[str, str]
     style: str = "named"
     cites: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     text: str = ""
     marks: list[Mark] = field(default_factory=list)
@@ -109,6 +111,7 @@ class Recipe:
         collide: share of invented words that begin like another of the world.
         words: a document has at least so many words; filler sentences stand between the facts. 0: facts only.
         distractors: so many papers neither cite nor are cited, and no question is about them.
+        missing: so many papers more are cited as far as there are enough citations, and are not among the documents.
     """
 
     facts: tuple[int, int] = (3, 5)
@@ -122,6 +125,7 @@ class Recipe:
     collide: float = 0.2
     words: int = 0
     distractors: int = 0
+    missing: int = 0
 
 
 def one_style(style: str, **changes: Any) -> Recipe:
@@ -161,15 +165,27 @@ def _link(papers: Sequence[Paper], rng: random.Random, recipe: Recipe, names: Na
             paper.others = [names.title() for _ in range(rng.randint(0, 2))]
 
 
+def _take_out(papers: Sequence[Paper], titles: dict[str, str], rng: random.Random, count: int) -> set[str]:
+    """Ids of ``count`` papers, cited ones first; the citations of them by the others become absent ones."""
+    cited = sorted({name for paper in papers for name in paper.cites.values()})
+    rest = [paper.id for paper in papers if paper.id not in cited]
+    gone = {*rng.sample(cited, min(count, len(cited))), *rng.sample(rest, max(0, count - len(cited)))}
+    for paper in papers:
+        paper.absent = {relation: titles[name] for relation, name in paper.cites.items() if name in gone}
+        paper.cites = {relation: name for relation, name in paper.cites.items() if name not in gone}
+    return gone
+
+
 def _sentences(paper: Paper, titles: dict[str, str], rng: random.Random, recipe: Recipe) -> list[tuple[str, str, str]]:
     """(kind, sentence with {V}, value) of everything the paper says, in random order."""
     values = dict(paper.facts)
     numbers = {}
+    cited = {relation: titles[name] for relation, name in paper.cites.items()} | paper.absent
     if paper.style == "numbered":
-        listed = [*(titles[c] for c in paper.cites.values()), *paper.others]
+        listed = [*cited.values(), *paper.others]
         numbers = {title: f"[{n}]" for n, title in enumerate(rng.sample(listed, len(listed)), start=1)}
-    for relation, cited in paper.cites.items():
-        values[relation] = {"named": titles[cited], "bare": rng.choice(BARE_MENTIONS)}.get(paper.style) or numbers[titles[cited]]
+    for relation, title in cited.items():
+        values[relation] = {"named": title, "bare": rng.choice(BARE_MENTIONS)}.get(paper.style) or numbers[title]
     found = []
     for kind in rng.sample(list(values), len(values)):
         pronoun = rng.random() < recipe.pronoun
@@ -184,7 +200,7 @@ def _sentences(paper: Paper, titles: dict[str, str], rng: random.Random, recipe:
             found.insert(rng.randint(0, len(found)), ("", rng.choice(OTHERS), numbers[other]))
     if numbers:
         found.append(("", "References:", ""))
-        entry = {titles[cited]: f"{relation}.entry" for relation, cited in paper.cites.items()}
+        entry = {title: f"{relation}.entry" for relation, title in cited.items()}
         found += [(entry.get(title, ""), f"{number} {{V}}.", title) for title, number in numbers.items()]
     return found
 
@@ -238,14 +254,17 @@ def make_world(seed: int, documents: int, held_out: bool = False, recipe: Recipe
     names = Names(rng, held_out, recipe.collide)
     shared = rng.sample(recipe.attributes, min(rng.randint(*recipe.facts), len(recipe.attributes)))
     papers = []
-    for index in range(documents):
+    for index in range(documents + recipe.missing):
         kinds = shared
         if not recipe.same_attributes:
             kinds = rng.sample(recipe.attributes, min(rng.randint(*recipe.facts), len(recipe.attributes)))
         papers.append(Paper(f"p{index}", names.title(), {kind: names.value(kind) for kind in kinds}))
-    core = sorted(rng.sample(range(documents), documents - recipe.distractors))
-    _link([papers[i] for i in core], rng, recipe, names)
+    core = [papers[i] for i in sorted(rng.sample(range(len(papers)), len(papers) - recipe.distractors))]
+    _link(core, rng, recipe, names)
     titles = {p.id: p.title for p in papers}
+    if recipe.missing:
+        gone = _take_out(core, titles, rng, recipe.missing)
+        papers, core = [p for p in papers if p.id not in gone], [p for p in core if p.id not in gone]
     for paper in papers:
         _write(paper, titles, rng, recipe)
-    return World(papers, questions_about([papers[i] for i in core], papers, names, rng))
+    return World(papers, questions_about(core, papers, names, rng))

@@ -29,6 +29,8 @@ WIDEST_RUNNING = 16
 """Running positions are trained up to so many papers; shared ones, which do not grow with the papers, up to twice as many."""
 
 
+MISSING = 0.25
+"""Share of worlds that lack a paper or two that others cite."""
 MOST_MISSES = 200
 FEWEST_QUESTIONS = 4
 
@@ -139,6 +141,8 @@ def _draw(stage: Stage, kind: str, rng: random.Random, tokenizer: PreTrainedToke
     elif rng.random() < 0.3 and recipe.cite:
         style = rng.randrange(3)
         recipe = replace(recipe, styles=(float(style == 0), float(style == 1), float(style == 2)))
+    if recipe.cite and rng.random() < MISSING:
+        recipe = replace(recipe, missing=rng.randint(1, 2))
     world, count = _world(kind, stage, recipe, rng, reading)
     if kind == "needle":
         return name, build(world, world.questions, reading, tokenizer, probes)
