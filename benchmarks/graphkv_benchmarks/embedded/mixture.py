@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerFast
 
-from ..citation_world import Question, Recipe, World, make_needles, make_world
+from ..citation_world import STYLES, Question, Recipe, World, make_needles, make_world
 from .episodes import Episode, Reading, build, induction_episode, shortened
 
 READINGS: tuple[tuple[float, str, Reading], ...] = (
@@ -23,12 +23,14 @@ READINGS: tuple[tuple[float, str, Reading], ...] = (
 )
 """Share, name in the metrics, reading."""
 
-MIXED = (0.4, 0.2, 0.4)
-NO_BARE = (0.75, 0.25, 0.0)
+MIXED = (0.5, 0.15, 0.35)
+NO_BARE, ONLY_NUMBERED, ONLY_BARE = (0.8, 0.2, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 WIDEST_RUNNING = 16
 """Running positions are trained up to so many papers; shared ones, which do not grow with the papers, up to twice as many."""
 
 
+MOST_NEAR = 0.3
+"""Largest share of questions about a single paper, also where a small world has too few of the others."""
 MISSING = 0.25
 """Share of worlds that lack a paper or two that others cite."""
 MOST_MISSES = 200
@@ -68,7 +70,7 @@ STAGES = (
 
 
 def choose(world: World, rng: random.Random, count: int, share: Sequence[float]) -> list[Question]:
-    """Up to ``count`` questions in about the wanted shares; citations that only the edge tells come first most of the time."""
+    """Up to ``count`` questions in about the wanted shares; the harder citation styles come first most of the time."""
     far, farther, titles, compared, nothing = share
     wanted = {("attribute", 2): far, ("attribute", 3): farther, ("title", 1): titles, ("comparison", 1): compared}
     groups: dict[tuple[str, int], list[Question]] = {}
@@ -77,13 +79,13 @@ def choose(world: World, rng: random.Random, count: int, share: Sequence[float])
     picked: list[Question] = []
     for group, part in [*wanted.items(), (("unanswerable", 0), nothing)]:
         found = groups.get(group, [])
-        if group[0] != "unanswerable" and rng.random() < 0.5:
-            found = sorted(found, key=lambda q: q.style != "bare")
+        if rng.random() < 0.45:
+            found = sorted(found, key=lambda q: -STYLES.index(q.style))
         # A share is met on average, not rounded away in small worlds.
         exact = part * count
         picked += found[: int(exact) + (rng.random() < exact - int(exact))]
     near = groups.get(("attribute", 1), [])
-    return (picked + near[: max(0, count - len(picked))])[:count]
+    return (picked + near[: max(0, min(count - len(picked), round(max(MOST_NEAR, 1 - sum(share)) * count)))])[:count]
 
 
 def _world(kind: str, stage: Stage, recipe: Recipe, rng: random.Random, reading: Reading) -> tuple[World, int]:
@@ -135,12 +137,10 @@ def _draw(stage: Stage, kind: str, rng: random.Random, tokenizer: PreTrainedToke
         return "induction", induction_episode(rng, len(tokenizer))
     _, name, reading = rng.choices(READINGS, weights=[r[0] for r in READINGS])[0]
     recipe = stage.recipe
-    if not reading.resolves_bare and recipe.cite:
-        # Without the edge a bare citation cannot be resolved.
-        recipe = replace(recipe, styles=NO_BARE)
-    elif rng.random() < 0.3 and recipe.cite:
-        style = rng.randrange(3)
-        recipe = replace(recipe, styles=(float(style == 0), float(style == 1), float(style == 2)))
+    if recipe.cite:
+        # Without the edge a bare citation cannot be resolved. Many worlds are of one style, so that the rare ones are seen often.
+        choices = (recipe.styles, ONLY_NUMBERED, ONLY_BARE) if reading.resolves_bare else (NO_BARE, ONLY_NUMBERED)
+        recipe = replace(recipe, styles=rng.choices(choices, weights=(0.6, 0.1, 0.3)[: len(choices)])[0])
     if recipe.cite and rng.random() < MISSING:
         recipe = replace(recipe, missing=rng.randint(1, 2))
     world, count = _world(kind, stage, recipe, rng, reading)
