@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from graphkv_kernels import BlockPattern, available_kernels, block_mask, default_kernel, dense_mask, graph_attention
 from graphkv_kernels.masked import attend_masked
+
+from .machine import machine
 
 HOW = {
     "time": "median seconds over the repeats, kernels taking turns in each repeat, after one warm-up call",
@@ -136,7 +137,7 @@ def run_attention_bench(
             shapes = [_measure(shape, repeats, clock) for shape in grid(quick=quick)]
             mask = _measure_block_mask(repeats, clock)
         result: dict[str, Any] = {
-            "machine": _machine(),
+            "machine": machine(),
             "how": HOW,
             "clock": "cpu" if cpu_time else "wall",
             "repeats": repeats,
@@ -312,19 +313,4 @@ def _targets(shapes: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "default_efficiency_over_causal": {"target": 0.8, "worst": min(ratios), "met": min(ratios) >= 0.8},
         "another_kernel_over_default": {"target": 0.9, "worst": min(fastest), "met": min(fastest) >= 0.9},
-    }
-
-
-def _machine() -> dict[str, Any]:
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        model = next((line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")), model)
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }

@@ -13,6 +13,7 @@ from graphkv_benchmarks.citation_world import Recipe, make_needles, make_world
 from graphkv_benchmarks.embedded.episodes import Episode, Reading, build, shortened
 from graphkv_benchmarks.embedded.init import initialise
 from graphkv_benchmarks.embedded.net import Blocks, Net, Shape, attend, pack, row_chunks
+from graphkv_benchmarks.embedded.targets import CITING_WORDS
 from graphkv_benchmarks.embedded.vocabulary import build_tokenizer
 
 SHAPE = Shape(vocab=64, width=32, layers=3, heads=4, kv_heads=2, head_dim=8, ffn=24)
@@ -156,3 +157,26 @@ def test_attention_targets_are_allowed_and_hold_what_is_meant(tokenizer, reading
             found = [episode.ids[probe.first[probe.query == row]][0] for row in at[:-1]]
             # A value that opens a sentence is written without the space before it: compare the letters.
             assert [tokenizer.decode(t).strip() for t in found] == [tokenizer.decode(t).strip() for t in ids]
+
+
+@pytest.mark.parametrize("reading", [Reading("graph"), Reading("sequential")])
+def test_missing_answers_look_at_the_prefix_and_citations_at_their_verb(tokenizer, reading: Reading) -> None:  # type: ignore[no-untyped-def]
+    """Where the chain of a question without an answer breaks, its answer row looks at the prefix; there is no such row elsewhere."""
+    broken = 0
+    for seed in range(12):
+        world = make_world(seed, 6, recipe=Recipe(styles=(0.3, 0.3, 0.4 * reading.resolves_bare), missing=seed % 3))
+        questions = [q for q in world.questions if q.subject is not None]
+        episode = build(world, questions, reading, tokenizer)
+        said = {tokenizer.decode(episode.ids[row]).strip().lower() for row in episode.probes[0].first} if 0 in episode.probes else set()
+        assert all(CITING_WORDS.fullmatch(word) for word in said)
+        last = {True: episode.probes.get(5), False: episode.probes[4]}
+        for index, question in enumerate(questions):
+            row = int(episode.answer_at[episode.answer_question == index][0])
+            looked = {int(r) for probe in last.values() if probe is not None for r in probe.first[probe.query == row]}
+            if question.type == "unanswerable":
+                # A third citation may be the last thing there is to look at: then no step is left for the prefix.
+                assert looked == {0} or question.hops == 3
+                broken += looked == {0}
+            else:
+                assert 0 not in looked
+    assert broken > 20 and int(episode.ids[0]) == tokenizer.bos_token_id

@@ -14,7 +14,7 @@ from .cells import KINDS, Batch, check_batch
 
 HOPS = KINDS[:3]
 LAYOUTS = ("graph", "block", "pcw", "sequential")
-ABLATION = ("graph", "graph-sequential-positions", "shared-no-edges", "block", "rounds-2", "rounds-3")
+ABLATION = ("graph", "graph-sequential-positions", "shared-no-edges", "block", "rounds-2", "rounds-3", "graph-wrong")
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,18 @@ def _places(count: int, documents: int) -> Sequence[int | None]:
 
 _MAIN = (
     Grid((*LAYOUTS, "graph-wrong"), (8, 16, 32), STYLES, kinds=(*HOPS, "comparison", "unanswerable")),
-    Grid(("graph-removed",), (8, 16), ("named", "bare")),
+    Grid(("graph-removed",), (8, 16, 32), STYLES),
 )
-_POSITION = (Grid(LAYOUTS, (16,), kinds=HOPS[:2], places=5), Grid(("sequential",), (32,), kinds=HOPS[:2], places=5))
-_ABLATION = (Grid(ABLATION, styles=("named", "bare")),)
+_POSITION = (
+    Grid((*LAYOUTS, "graph-wrong"), (16,), kinds=HOPS[:2], places=5),
+    Grid(("sequential",), (32,), kinds=HOPS[:2], places=5),
+    Grid(("graph-removed",), (16, 32)),
+)
+_ABLATION = (Grid(ABLATION, styles=("named", "bare")), Grid(("graph-removed",), styles=("named", "bare")))
 _LENGTH = (
     Grid(LAYOUTS, (4, 8, 16, 32), STYLES),
     Grid(LAYOUTS, (24,), ("named", "bare")),
-    Grid(("graph", "block"), words=(300,)),
+    Grid(("graph", "block", "graph-wrong", "graph-removed"), words=(300,)),
     Grid(("graph", "sequential"), (1,), words=(300, 1000), kinds=("needle",)),
     Grid(("graph",), (4,), words=(300,), kinds=("needle",)),
 )

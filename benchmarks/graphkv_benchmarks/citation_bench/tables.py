@@ -12,14 +12,16 @@ from .presets import HOPS
 Cell = Mapping[str, Any]
 Cells = Sequence[Cell]
 
-_COLUMNS = ("graph", "block", "pcw", "sequential", "ape", "graph-wrong")
+_PAIRED = ("graph", "block", "pcw", "sequential", "ape", "graph-wrong")
+_COLUMNS = (*_PAIRED, "graph-removed")
+_CONTROLS = {"graph-wrong": "wrong edges", "graph-removed": "gold removed"}
 _ABLATION = {
     "graph": "edges and shared positions",
     "graph-sequential-positions": "edges, running positions",
     "shared-no-edges": "shared positions, no edges",
     "block": "neither",
-}
-_ROUNDS = {"graph": "1 round", "rounds-1": "1 round", "rounds-2": "2 rounds", "rounds-3": "3 rounds"}
+} | _CONTROLS
+_ROUNDS = {"graph": "1 round", "rounds-1": "1 round", "rounds-2": "2 rounds", "rounds-3": "3 rounds"} | _CONTROLS
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -29,12 +31,12 @@ def markdown(result: Mapping[str, Any]) -> str:
     answerable = [cell for cell in free if cell["kind"] in (*HOPS, "comparison")]
     ablated = [c for c in answerable if any(o["arm"] in (*_ABLATION, *_ROUNDS) and o["arm"] not in _COLUMNS and _point(o) == _point(c) for o in answerable)]
     parts = [
-        ("Exact match", "The same questions for every layout.", _by_arm(answerable, {name: name for name in _COLUMNS})),
+        ("Exact match", "The same questions for every layout; `graph-removed` asks about one document a world, which is taken out.", _by_arm(answerable, {name: name for name in _COLUMNS})),
         ("`graph` minus the other, in points", "On the same questions, with the 95% interval for pairs (Agresti and Min).", _differences(answerable)),
         ("Questions without an answer", 'Answered "not in the documents"; in brackets how many answerable questions are.', _refusals(free)),
         ("The document with the answer taken out", 'Exact match of the answer that is gone / answered "not in the documents".', _removed(free)),
-        ("The place of the gold document", "The same questions, their gold document moved; places count from 1.", _places(cells)),
-        ("What edges and shared positions bring", "", _by_arm(ablated, _ABLATION, least=2)),
+        ("The place of the gold document", "The same questions, their gold document moved; places count from 1. Gold removed: `graph` without that document.", _places(cells)),
+        ("What edges and shared positions bring", "Edges is the graph's mask; neither is `block`.", _by_arm(ablated, _ABLATION, least=2)),
         ("Rounds", "", _by_arm(ablated, _ROUNDS, least=2)),
         ("Needles", "", _by_arm([cell for cell in free if cell["kind"] == "needle"], {name: name for name in _COLUMNS})),
         ("Left out", "", sorted({f"- {_name(cell)}, {cell['arm']}: {cell['skipped']}" for cell in cells if "skipped" in cell})),
@@ -107,7 +109,7 @@ def _differences(cells: Cells) -> list[str]:
 
     if not graph:
         return []
-    others = {name: name for name in _COLUMNS if name != "graph"}
+    others = {name: name for name in _PAIRED if name != "graph"}
     return _table("questions", list(others), _rows(cells, others, text))
 
 
@@ -147,6 +149,9 @@ def _places(cells: Cells) -> list[str]:
             some = sorted(some, key=lambda cell: int(cell["place"]))
             first, last = (100 * cell["right"] / cell["questions"] for cell in (some[0], some[-1]))
             rows[name] = {f"place {cell['place'] + 1}": share(cell) for cell in some} | {"last minus first": f"{last - first:+.1f}"}
+            removed = [cell for cell in cells if cell["arm"] == "graph-removed" and _point(cell) == _point(some[0]) and "skipped" not in cell]
+            if removed:
+                rows[name]["gold removed"] = share(removed[0])
         columns = [f"place {place}" for place in range(1, documents + 1)]
-        tables += [*([""] if tables else []), *_table("questions", [*columns, "last minus first"], rows)]
+        tables += [*([""] if tables else []), *_table("questions", [*columns, "last minus first", "gold removed"], rows)]
     return tables

@@ -97,7 +97,7 @@ def _world(kind: str, stage: Stage, recipe: Recipe, rng: random.Random, reading:
         return make_needles(seed, rng.choice((60, 150, 300, 500, 800)), needles=rng.randint(1, 8)), 12
     if kind == "long":
         words = rng.choice((80, 120, 200, 300, 300))
-        documents = rng.randint(2, max(3, min(9, 900 // words)))
+        documents = rng.randint(2, max(3, min(9, 1200 // words)))
         return make_world(seed, documents, recipe=replace(recipe, words=words)), stage.questions
     if kind == "wide":
         running = reading.options.get("positions") == "sequential" or reading.layout in ("sequential", "block")

@@ -2,12 +2,14 @@
 
 Layers count from 0. Heads 0 and 1 share a key-value head, 2 and 3 another.
 
-layer 1, heads 0-1   own title         a value, a citation → the title of its paper; an answer row → the title in the question
-layer 1, heads 2-3   edge              a bare citation → the title of the cited paper, across the edge; a number in the text → the
-                                       word that says what it is cited for
+layer 0, heads 2-3   relation          a citation → the word that says what it is cited for
+layer 1, heads 0-1   own title         a value, a citation, a title → the title of its paper; an answer row → the title in the question
+layer 1, heads 2-3   edge              a bare citation → the title of the cited paper, across the edge; a title in a reference list
+                                       → its number there; a number in the text → the word that says what it is cited for
 layer 2, heads 2-3   reference         a title in a reference list → its number in the text
 layers 2-4, heads 0-1   one step each  an answer row → the first citation, the second, the value (chains through reference lists
-                                       begin a layer later)
+                                       begin a layer later); the prefix where there is no such citation or value: then the answer
+                                       is "not in the documents"
 
 Comparisons: the last word of each title in the question finds its paper's value (layers 2-3), the answer row looks at both of
 these words (layer 4), then copies the winner (layer 5).
@@ -20,11 +22,13 @@ from collections.abc import Sequence
 
 import torch
 
-from ..citation_world import Mark, Paper, Question, World
+from ..citation_world import RELATIONS, Mark, Paper, Question, World
 from .episodes import Coded, Reading
 from .net import Probe
 
-TITLE_HEADS, EDGE_HEADS, REFERENCE_HEADS = (1, (0, 1)), (1, (2, 3)), (2, (2, 3))
+RELATION_HEADS, TITLE_HEADS, EDGE_HEADS, REFERENCE_HEADS = (0, (2, 3)), (1, (0, 1)), (1, (2, 3)), (2, (2, 3))
+PREFIX = 0
+"""The row of the prefix's only token."""
 FIRST_STEP, STEPS = 2, 3
 CITING_WORDS = re.compile(r"\b(?:builds?|extends|based|starting|continues|compares|compared|baseline|results)\b", re.IGNORECASE)
 
@@ -103,17 +107,13 @@ def _document_targets(probes: _Probes, world: World, coded: Coded, reading: Read
     for paper in world.papers:
         title = _title(coded, paper)
         for start in coded.copies(paper.id):
+            probes.add(TITLE_HEADS, start + title[0], [start + title[0]] * 2)
+            probes.add(TITLE_HEADS, start + title[1], [start + t for t in title])
             for mark in paper.marks:
                 for token in _value_tokens(coded, paper.id, mark.start, mark.end - mark.start):
                     probes.add(TITLE_HEADS, start + token, [start + t for t in title])
-            if paper.style == "numbered":
-                for relation in paper.cites:
-                    mark = _mark(paper, relation)
-                    number = start + _value_tokens(coded, paper.id, mark.start, mark.end - mark.start)[1]
-                    for token in _ends(coded, paper, f"{relation}.entry"):
-                        probes.add(REFERENCE_HEADS, start + token, [number] * 2)
-                    said = list(CITING_WORDS.finditer(paper.segment[: mark.start]))[-1]
-                    probes.add(EDGE_HEADS, number, [start + _value_tokens(coded, paper.id, said.start(), said.end() - said.start())[0]] * 2)
+            for relation in (*paper.cites, *paper.absent):
+                _citation_targets(probes, paper, relation, coded, start)
         if not reading.resolves_bare or paper.style != "bare":
             continue
         for relation, cited in paper.cites.items():
@@ -128,6 +128,24 @@ def _document_targets(probes: _Probes, world: World, coded: Coded, reading: Read
                         probes.add(EDGE_HEADS, coded.starts[paper.id, round] + token, [source + there[place]] * 2)
 
 
+def _citation_targets(probes: _Probes, paper: Paper, relation: str, coded: Coded, start: int) -> None:
+    """A citation in the copy at row ``start`` looks at the word that says what it is cited for, a listed title at both its numbers."""
+    mark = _mark(paper, relation)
+    word = list(CITING_WORDS.finditer(paper.segment[: mark.start]))[-1]
+    said = start + _value_tokens(coded, paper.id, word.start(), word.end() - word.start())[0]
+    for token in _ends(coded, paper, relation):
+        probes.add(RELATION_HEADS, start + token, [said] * 2)
+    if paper.style != "numbered":
+        return
+    number = start + _value_tokens(coded, paper.id, mark.start, mark.end - mark.start)[1]
+    probes.add(EDGE_HEADS, number, [said] * 2)
+    # In the list stands "[2] Night Maple.": the digit is the third character before the title.
+    listed = start + _value_tokens(coded, paper.id, _mark(paper, f"{relation}.entry").start - 3, 1)[0]
+    for token in _ends(coded, paper, f"{relation}.entry"):
+        probes.add(EDGE_HEADS, start + token, [listed] * 2)
+        probes.add(REFERENCE_HEADS, start + token, [number] * 2)
+
+
 def _question_targets(probes: _Probes, world: World, question: Question, coded: Coded, index: int, rows: Sequence[int]) -> None:
     """Each answer row looks at the title in the question, then steps over the citations, then reads the value."""
     subject = world.paper(question.subject or "")
@@ -135,13 +153,24 @@ def _question_targets(probes: _Probes, world: World, question: Question, coded: 
     named = [coded.question_starts[index] + t for t in _tokens_of(coded.asked[index].offsets, at, at + len(subject.title))[:2]]
     for row in rows:
         probes.add(TITLE_HEADS, row, named)
-    if question.type == "unanswerable":
-        return
     stops: list[tuple[Paper, str]] = []
-    paper = subject
+    paper, known = subject, True
     for relation in question.via:
-        stops.append((paper, relation))
+        known = relation in paper.cites
+        if known or relation in paper.absent:
+            stops.append((paper, relation))
+        if not known:
+            break
         paper = world.paper(paper.cites[relation])
+    if question.type == "unanswerable":
+        if known and question.kind in paper.absent:
+            stops.append((paper, question.kind))
+        # Numbered citations are known a layer later, also the one that is not there.
+        listed = any(p.style == "numbered" for p, _ in stops) or ((not known or question.kind in RELATIONS) and paper.style == "numbered")
+        _step_targets(probes, coded, stops, FIRST_STEP + listed, rows[:1])
+        for place in range(len(stops), STEPS):
+            probes.add((FIRST_STEP + listed + place, (0, 1)), rows[0], [PREFIX] * 2)
+        return
     gold = world.paper(question.gold or "")
     if question.type == "attribute":
         mark = _mark(gold, question.kind)
@@ -153,21 +182,24 @@ def _question_targets(probes: _Probes, world: World, question: Question, coded: 
     else:
         mark = _mark(gold, f"{question.kind}.entry" if gold.style == "numbered" else question.kind)
         value = _value_tokens(coded, gold.id, mark.start, mark.end - mark.start)
-    listed = any(p.style == "numbered" for p, _ in stops)
+    listed = any(p.style == "numbered" for p, _ in stops) or (question.type == "title" and gold.style == "numbered")
+    _step_targets(probes, coded, stops, FIRST_STEP + listed, rows)
     there = coded.copies(gold.id)
-    for step, row in enumerate(rows):
-        for place in range(STEPS):
-            heads = (FIRST_STEP + listed + place, (0, 1))
-            if place < len(stops):
-                citing, relation = stops[place]
-                mention = _ends(coded, citing, f"{relation}.entry" if citing.style == "numbered" else relation)
-                copies = coded.copies(citing.id)
-                # Only a later copy of a bare citation has read the cited paper.
-                last = copies[0] if citing.style == "bare" else copies[-1]
-                probes.add(heads, row, [copies[0] + t for t in mention], [last + t for t in mention])
-            elif step < len(value):
-                # The row after the last value token predicts the end of the answer: nothing to look at.
-                probes.add(heads, row, [there[0] + value[step]] * 2, [there[-1] + value[step]] * 2)
+    for place in range(len(stops), STEPS):
+        # The row after the last value token predicts the end of the answer: nothing to look at.
+        for row, token in zip(rows, value, strict=False):
+            probes.add((FIRST_STEP + listed + place, (0, 1)), row, [there[0] + token] * 2, [there[-1] + token] * 2)
+
+
+def _step_targets(probes: _Probes, coded: Coded, stops: Sequence[tuple[Paper, str]], layer: int, rows: Sequence[int]) -> None:
+    """Answer rows look at one citation after the other, each a layer later."""
+    for place, (citing, relation) in enumerate(stops):
+        mention = _ends(coded, citing, f"{relation}.entry" if citing.style == "numbered" else relation)
+        copies = coded.copies(citing.id)
+        # Only a later copy of a bare citation has read the cited paper.
+        last = copies[0] if citing.style == "bare" else copies[-1]
+        for row in rows:
+            probes.add((layer + place, (0, 1)), row, [copies[0] + t for t in mention], [last + t for t in mention])
 
 
 def _comparison_targets(probes: _Probes, world: World, question: Question, coded: Coded, index: int, rows: Sequence[int]) -> None:

@@ -221,7 +221,7 @@ def worker(rank: int, args: argparse.Namespace, port: int) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m graphkv_benchmarks.embedded.train", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an existing one is resumed")
-    parser.add_argument("--steps", type=int, default=4400, help="the schedule is stretched over them")
+    parser.add_argument("--steps", type=int, default=3600, help="the schedule is stretched over them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes; each adds a row to every step")
     parser.add_argument("--threads", type=int, default=1, help="threads a worker")
