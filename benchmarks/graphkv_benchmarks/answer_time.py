@@ -40,13 +40,17 @@ def run_answer_time(engine: GraphKV, *, documents: int = 8, questions: int = 24,
         ``{"machine", "how", "settings", "ways": {name: {"median", "largest"}}, "over_encoded"}``, in seconds.
 
     Raises:
-        InputError: a number below 1.
+        InputError: a number below 1, or a model whose chat template takes no documents.
         ArithmeticError: the engine's sequential answer is not transformers' own; a wrong answer has no time.
 
     Example:
         >>> run_answer_time(GraphKV.from_pretrained(), questions=2)["ways"]["encoded"]["median"] < 1  # doctest: +SKIP
         True
     """
+    if engine.template.origin != "documents":
+        raise InputError(
+            f"transformers alone needs a chat template that takes documents; this prompt comes from {engine.template.origin!r}: choose such a model, or none for the embedded one"
+        )
     for name, value in (("documents", documents), ("questions", questions), ("repeats", repeats)):
         check_count(name, value)
     times: dict[str, list[float]] = {"encoded": [], "not_encoded": [], "transformers": []}
@@ -93,8 +97,6 @@ def _in_turn(engine: GraphKV, documents: Sequence[dict[str, Any]], question: str
 def _plain(engine: GraphKV, documents: Sequence[dict[str, Any]], question: str) -> str:
     """What transformers answers to the chat template's own prompt, without graphkv."""
     tokenizer, model = engine.model.tokenizer, engine.model.model
-    if not getattr(tokenizer, "chat_template", None):
-        raise InputError("the model's tokenizer has no chat template, so transformers alone has no prompt to compare with: use a chat model")
     chat = [{"role": "user", "content": question}]
     prompt = tokenizer.apply_chat_template(chat, documents=list(documents), add_generation_prompt=True, return_tensors="pt", return_dict=True)
     out = model.generate(**prompt.to(model.device), do_sample=False, max_new_tokens=64)

@@ -11,7 +11,7 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores, torch's threads and versions, as every result file has them."""
+    """CPU, cores, torch's threads and versions, for result files."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -230,8 +230,8 @@ def test_presets_hold_what_the_tables_need() -> None:
     for arm in ("graph", "block", "pcw", "sequential", "graph-wrong"):
         assert {(arm, style, n, 0, kind, None) for style in ("named", "numbered", "bare") for n in (8, 16, 32) for kind in HOPS} <= points("table")
     assert {("graph-removed", "named", n, 0, kind, None) for n in (8, 16, 32) for kind in HOPS} <= points("table")
-    # Both controls, wrong edges and the gold document removed, stand beside every grid of hops.
-    for name in ("position", "ablation"):
+    # Both controls, wrong edges and the gold document removed, stand beside every preset.
+    for name in ("table", "position", "ablation", "length"):
         assert {"graph-wrong", "graph-removed"} <= {arm for arm, *_ in points(name)}
     assert points("all") == set().union(*(points(name) for name in PRESETS if name not in ("all", "quick")))
     assert len(batches_of("all")) < sum(len(batches_of(name)) for name in ("table", "position", "ablation", "length"))
@@ -269,7 +269,7 @@ def test_tables_and_panels_show_the_cells() -> None:
     cells = [
         cell("graph", 98), cell("block", 88), cell("shared-no-edges", 80), cell("rounds-2", 97), cell("graph-removed", 1, refused=90),
         cell("graph", 96, kind="unanswerable"), cell("graph", 95, documents=16), cell("graph", 90, place=0), cell("graph", 91, place=7),
-        {**cell("block", 0, documents=32), "skipped": "too long"},
+        cell("graph-removed", 3, words=300, refused=80), {**cell("block", 0, documents=32), "skipped": "too long"},
     ]  # fmt: skip
     text = markdown({"cells": cells, "arms": {"graph": "as given"}})
     for line in (
@@ -277,6 +277,7 @@ def test_tables_and_panels_show_the_cells() -> None:
         "| 8 documents, named, 2 hops | +10.0 [+3.7, +15.9] |",
         "| 8 documents, named | 96.0 [90.2, 98.4] (2.0 [0.6, 7.0]) |",
         "| 8 documents, named | 1.0 [0.2, 5.4] / 90.0 [82.6, 94.5] |",
+        "| 8 documents of 300 words, named | 3.0 [1.0, 8.5] / 80.0 [71.1, 86.7] |",
         "| 8 documents, named, 2 hops, graph | 90.0 [82.6, 94.5] | 91.0 [83.8, 95.2] | +1.0 | 1.0 [0.2, 5.4] |",
         "| 8 documents, named, 2 hops | 98.0 [93.0, 99.4] | 80.0 [71.1, 86.7] | 88.0 [80.2, 93.0] | 1.0 [0.2, 5.4] |",
         "| 8 documents, named, 2 hops | 98.0 [93.0, 99.4] | 97.0 [91.5, 99.0] | 1.0 [0.2, 5.4] |",

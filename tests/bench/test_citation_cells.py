@@ -39,6 +39,13 @@ def test_arms_do_to_edges_and_documents_what_they_say() -> None:
     assert {p.id: p.sources for p in world.papers} == given  # the world itself is not touched
 
 
+def test_moving_a_document_draws_the_same_wrong_edges() -> None:
+    world = make_world(3, 12, True, one_style("named"))
+    moved = replace(world, papers=[*world.papers[5:], *world.papers[:5]])
+    first, second = ({d["id"]: d["sources"] for d in documents_for(ARMS["graph-wrong"], w, "seed")} for w in (world, moved))
+    assert first == second and list(first) != list(second)
+
+
 def test_the_gold_document_must_be_named_to_be_taken_out() -> None:
     with pytest.raises(InputError, match="expected one of p0, p1, p2, p3, got None"):
         documents_for(ARMS["graph-removed"], make_world(1, 4, True), "")

@@ -73,12 +73,15 @@ def documents_for(arm: Arm, world: World, seed: str, gold: str | None = None) ->
         [[], [], [], []]
     """
     documents: list[dict[str, Any]] = world.to_row()["documents"]
-    ids = [d["id"] for d in documents]
+    # In an order that moving a document does not change: a moved one must not change the edges that are drawn.
+    ids = sorted((d["id"] for d in documents), key=lambda name: (len(name), name))
     if arm.edges == "none":
         return [d | {"sources": []} for d in documents]
     if arm.edges == "wrong":
         rng = random.Random(f"wrong edges {seed}")
-        return [d | {"sources": _others(d["id"], d["sources"], ids, rng)} for d in documents]
+        sources = {d["id"]: d["sources"] for d in documents}
+        drawn = {name: _others(name, sources[name], ids, rng) for name in ids}
+        return [d | {"sources": drawn[d["id"]]} for d in documents]
     if arm.removed:
         if gold not in ids:
             raise InputError(f"arm {arm.name!r} takes the gold document out: expected one of {', '.join(ids)}, got {gold!r}")

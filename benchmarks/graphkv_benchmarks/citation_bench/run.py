@@ -24,6 +24,7 @@ from graphkv.engine import GraphKV
 from graphkv.errors import GraphKVError, InputError, check_count
 
 from ..citation_world import STYLES, make_needles, make_world, one_style
+from ..machine import machine
 from .arms import ARMS
 from .cells import PER_WORLD, Batch
 from .measure import measure
@@ -47,7 +48,8 @@ def run(
         report: called after every batch, those of the journal included.
 
     Returns:
-        ``{"settings": {...}, "arms": {name: what it is}, "cells": [...], "seconds": ...}``; cells in the order of the batches.
+        ``{"settings": {...}, "machine": {...}, "arms": {name: what it is}, "cells": [...], "seconds": ...}``; cells in the order of
+        the batches.
 
     Raises:
         InputError: the journal belongs to another run; whatever a batch refuses. GraphKVError: a worker process died.
@@ -71,7 +73,8 @@ def run(
             report(count, len(batches), batch, cells)
     arms = {batch.arm: ARMS[batch.arm].about for batch in batches}
     cells = [cell for batch in batches for cell in done[batch]]
-    return {"settings": {"model": model or "embedded", **settings}, "arms": arms, "cells": cells, "seconds": round(time.monotonic() - started, 1)}
+    seconds = round(time.monotonic() - started, 1)
+    return {"settings": {"model": model or "embedded", **settings}, "machine": machine(), "arms": arms, "cells": cells, "seconds": seconds}
 
 
 def settings_of(engine: GraphKV, seed: int) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         ("`graph` minus the other, in points", "On the same questions, with the 95% interval for pairs (Agresti and Min).", _differences(answerable)),
         ("Questions without an answer", 'Answered "not in the documents"; in brackets how many answerable questions are.', _refusals(free)),
         ("The document with the answer taken out", 'Exact match of the answer that is gone / answered "not in the documents".', _removed(free)),
-        ("The place of the gold document", "The same questions, their gold document moved; places count from 1. Gold removed: `graph` without that document.", _places(cells)),
+        ("The place of the gold document", "The same questions, their gold document moved; places count from 1. Gold removed: `graph` in such worlds without the gold document.", _places(cells)),
         ("What edges and shared positions bring", "Edges is the graph's mask; neither is `block`.", _by_arm(ablated, _ABLATION, least=2)),
         ("Rounds", "", _by_arm(ablated, _ROUNDS, least=2)),
         ("Needles", "", _by_arm([cell for cell in free if cell["kind"] == "needle"], {name: name for name in _COLUMNS})),
@@ -68,10 +68,15 @@ def _point(cell: Cell) -> tuple[Any, ...]:
     return (cell["documents"], cell["words"], cell["style"], cell["kind"])
 
 
-def _name(cell: Cell) -> str:
+def _worlds(cell: Cell) -> str:
+    """``8 documents of 300 words, named``; needles have no citation style."""
     words = f" of {cell['words']} words" if cell["words"] else ""
-    style = "" if cell["kind"] == "needle" else f"{cell['style']}, "
-    return f"{cell['documents']} document{'s' * (cell['documents'] > 1)}{words}, {style}{cell['kind']}"
+    style = "" if cell["kind"] == "needle" else f", {cell['style']}"
+    return f"{cell['documents']} document{'s' * (cell['documents'] > 1)}{words}{style}"
+
+
+def _name(cell: Cell) -> str:
+    return f"{_worlds(cell)}, {cell['kind']}"
 
 
 def _table(first: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -92,8 +97,8 @@ def _rows(cells: Cells, arms: Mapping[str, str], text: Callable[[Cell], str]) ->
 
 
 def _by_arm(cells: Cells, arms: Mapping[str, str], least: int = 1) -> list[str]:
-    """A row a grid point, a column an arm; rows with fewer than `least` entries are left out."""
-    rows = {name: row for name, row in _rows(cells, arms, share).items() if len(row) >= least}
+    """A row a grid point, a column an arm; rows with fewer than `least` entries beside the controls are left out."""
+    rows = {name: row for name, row in _rows(cells, arms, share).items() if len(row.keys() - set(_CONTROLS.values())) >= least}
     return _table("questions", list(dict.fromkeys(arms.values())), rows)
 
 
@@ -122,7 +127,7 @@ def _refusals(cells: Cells) -> list[str]:
         text = share(cell)
         if beside:
             text += f" ({_percent(sum(c['refused'] for c in beside), sum(c['questions'] for c in beside))})"
-        rows.setdefault(f"{cell['documents']} documents, {cell['style']}", {})[cell["arm"]] = text
+        rows.setdefault(_worlds(cell), {})[cell["arm"]] = text
     return _table("worlds", list(ARMS), rows)
 
 
@@ -130,7 +135,7 @@ def _removed(cells: Cells) -> list[str]:
     rows: dict[str, dict[str, str]] = {}
     for cell in cells:
         if ARMS[cell["arm"]].removed and "skipped" not in cell:
-            row = rows.setdefault(f"{cell['documents']} documents, {cell['style']}", {})
+            row = rows.setdefault(_worlds(cell), {})
             row[cell["kind"]] = f"{share(cell)} / {_percent(cell['refused'], cell['questions'])}"
     return _table("worlds", HOPS, rows)
 

@@ -31,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", action="store_true", help="use the names reserved for evaluation")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
+    for name, least in (("worlds", 1), ("documents", 1), ("questions", 1), ("distractors", 0), ("missing", 0), ("words", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            parser.error(f"--{name} must be at least {least}, got {value}")
+    if not args.out.parent.is_dir():
+        parser.error(f"--out: there is no folder {args.out.parent}; make it, or name another")
     recipe = replace(one_style(args.style) if args.style else Recipe(), words=args.words, distractors=args.distractors, missing=args.missing)
     made = rows(
         args.seed, args.worlds, args.documents, args.held_out, args.questions, recipe,

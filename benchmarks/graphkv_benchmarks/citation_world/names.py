@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
 
 HELD_OUT_ONE_IN = 8
 
@@ -116,8 +115,3 @@ class Names:
                 break
         self.used.add(value)
         return value
-
-
-def split_names(names: Sequence[str], held_out: bool) -> list[str]:
-    """Those of ``names`` that stand on one side of the split."""
-    return [name for name in names if is_held_out(name) == held_out]

@@ -28,9 +28,8 @@ NO_BARE, ONLY_NUMBERED, ONLY_BARE = (0.8, 0.2, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0,
 WIDEST_RUNNING = 16
 """Running positions are trained up to so many papers; shared ones, which do not grow with the papers, up to twice as many."""
 
-
 MOST_NEAR = 0.3
-"""Largest share of questions about a single paper, also where a small world has too few of the others."""
+"""Least share of room for questions about a single paper, also where the other shares leave less."""
 MISSING = 0.25
 """Share of worlds that lack a paper or two that others cite."""
 MOST_MISSES = 200
@@ -70,7 +69,7 @@ STAGES = (
 
 
 def choose(world: World, rng: random.Random, count: int, share: Sequence[float]) -> list[Question]:
-    """Up to ``count`` questions in about the wanted shares; the harder citation styles come first most of the time."""
+    """Up to ``count`` questions in about the wanted shares; the harder citation styles come first in nearly half of the calls."""
     far, farther, titles, compared, nothing = share
     wanted = {("attribute", 2): far, ("attribute", 3): farther, ("title", 1): titles, ("comparison", 1): compared}
     groups: dict[tuple[str, int], list[Question]] = {}
@@ -101,7 +100,7 @@ def _world(kind: str, stage: Stage, recipe: Recipe, rng: random.Random, reading:
         return make_world(seed, documents, recipe=replace(recipe, words=words)), stage.questions
     if kind == "wide":
         running = reading.options.get("positions") == "sequential" or reading.layout in ("sequential", "block")
-        documents = rng.choice((11, 12, 13, 14, 15, 16, 16)) if running else rng.choice((12, 14, 16, 16, 18, 20, 24, 28, 32))
+        documents = rng.choice((*range(11, WIDEST_RUNNING + 1), WIDEST_RUNNING)) if running else rng.choice((12, 14, 16, 16, 18, 20, 24, 28, 32))
         return make_world(seed, documents, recipe=recipe), stage.questions + documents
     return make_world(seed, rng.randint(*stage.documents), recipe=recipe), stage.questions
 

@@ -96,7 +96,7 @@ def _title(coded: Coded, paper: Paper) -> list[int]:
 
 
 def _ends(coded: Coded, paper: Paper, kind: str) -> list[int]:
-    """Token indices of the last two words of a citation: the title, "cited paper", "[2"."""
+    """Token indices of the last two words of a citation: the title, "cited paper", "2]"."""
     mark = _mark(paper, kind)
     words = _value_tokens(coded, paper.id, mark.start, mark.end - mark.start)
     return [words[-2], words[-1]]

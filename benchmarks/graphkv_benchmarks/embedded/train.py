@@ -240,6 +240,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in ("steps", "workers", "threads", "room", "layers", "log_every"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    if args.layers < 3 and not args.unaided:
+        parser.error(f"--layers must be at least 3, because seeded weights stand in the first three, got {args.layers}; or add --unaided")
+    if args.stop_at and args.stop_at % args.log_every:
+        parser.error(f"--stop-at must be a multiple of --log-every ({args.log_every}), so that the run goes on as if it had not stopped, got {args.stop_at}")
     return args
 
 

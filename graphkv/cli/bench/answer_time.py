@@ -33,6 +33,8 @@ def answer_time(
     $ python -c "import json; print(json.load(open('time.json'))['ways']['encoded']['largest'] < 1)"
     True
     """
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
     engine = load_engine(model, dtype)
     from graphkv_benchmarks.answer_time import run_answer_time
 
