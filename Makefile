@@ -1,6 +1,6 @@
 # make demo    the main job on the embedded model          make test    the test suite
 # make lint    ruff and mypy                               make clean   remove .venv and everything built
-# make train-embedded   the recipe of the shipped model, into runs/embedded/model; about an hour on two cores
+# make train-embedded   the recipe of the shipped model, into runs/embedded/model; about 95 minutes on two cores
 # Each target makes .venv first if it is missing, and again when pyproject.toml or constraints.txt change.
 # Another interpreter: make test PYTHON=python3.12
 

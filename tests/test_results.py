@@ -1,0 +1,80 @@
+"""What the card claims is what the result files hold, and these were measured on the weights that are shipped."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphkv import GraphKV
+from graphkv_benchmarks.citation_bench.tables import markdown
+from graphkv_benchmarks.embedded.bars import bars
+from graphkv_benchmarks.embedded.bars import markdown as bar_lines
+
+ROOT = Path(__file__).parent.parent
+RESULTS, EMBEDDED = ROOT / "benchmarks" / "results", ROOT / "graphkv" / "embedded"
+
+
+@cache
+def result(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+@cache
+def card() -> list[str]:
+    return (EMBEDDED / "README.md").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", ["citation_world", "answer_time"])
+def test_the_shipped_weights_were_measured(name: str) -> None:
+    assert result(name)["settings"]["weights"] == GraphKV.from_pretrained().model.fingerprint
+
+
+@pytest.mark.parametrize("name", ["citation_world", "citation_world_half"])
+def test_tables_are_those_of_the_numbers(name: str) -> None:
+    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    assert text == markdown(result(name))
+    assert min(cell["questions"] for cell in result(name)["cells"] if "questions" in cell) >= 500
+
+
+def test_the_card_lists_every_bar_met_or_missed() -> None:
+    lines = bar_lines(bars(result("citation_world"), result("answer_time")))
+    start = card().index(lines[0])
+    assert card()[start : start + len(lines)] == lines
+
+
+def test_every_row_of_the_cards_tables_stands_in_a_result() -> None:
+    known = {line for name in ("citation_world", "citation_world_half") for line in (RESULTS / f"{name}.md").read_text(encoding="utf-8").splitlines()}
+    known |= set(bar_lines(bars(result("citation_world"), result("answer_time"))))
+    assert [line for line in card() if line.startswith("|") and line not in known] == []
+
+
+def test_the_curve_is_that_of_the_card() -> None:
+    last = json.loads((RESULTS / "training" / "embedded.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    text = " ".join(card())
+    for claim in (f"{last['tokens'] / 1e6:.1f} million tokens", f"{last['step']:,} steps", f"{last['minutes']:.0f} minutes"):
+        assert claim in text
+
+
+def test_the_model_is_small_and_safe() -> None:
+    files = [path for path in EMBEDDED.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 25e6
+    assert {path.name for path in files} == {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+
+
+def test_a_bar_can_be_missed() -> None:
+    """Every bar fails on a model that answers nothing, and one that was not measured is an error, not a pass."""
+    cells = [cell | {"right": 0, "accuracy": 0.0, "low": 0.0, "refused": 0, "outcomes": "0" * len(cell.get("outcomes", ""))} for cell in result("citation_world")["cells"]]
+    found = bars({"cells": cells}, result("answer_time"))
+    least = [bar for bar in found if bar.wanted.startswith("≥")]
+    assert len(least) == 17 and not any(bar.met for bar in least)
+    better = [cell | {"outcomes": "1" * len(cell["outcomes"])} if cell["arm"] == "block" else cell for cell in cells]
+    assert [bar.met for bar in bars({"cells": better}, result("answer_time")) if bar.wanted == "not below 0"] == [True, False]
+    moved = [cell | {"accuracy": 0.02} if cell["place"] == 15 else cell for cell in cells]
+    assert not any(bar.met for bar in bars({"cells": moved}, result("answer_time")) if bar.name.startswith("gold document"))
+    with pytest.raises(KeyError, match="not measured"):
+        bars({"cells": [cell for cell in cells if cell["words"] == 0]}, result("answer_time"))
