@@ -53,6 +53,12 @@ def test_every_row_of_the_cards_tables_stands_in_a_result() -> None:
     assert [line for line in card() if line.startswith("|") and line not in known] == []
 
 
+def test_the_readmes_rows_stand_in_the_result() -> None:
+    known = (RESULTS / "citation_world.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if " hop" in line and line.startswith("| ")]
+    assert len(rows) >= 9 and [line for line in rows if line not in known] == []
+
+
 def test_the_curve_is_that_of_the_card() -> None:
     last = json.loads((RESULTS / "training" / "embedded.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     text = " ".join(card())
