@@ -110,6 +110,7 @@ def test_right_is_what_ask_answers(embedded: GraphKV) -> None:
         ("bare", "graph", {"rounds": 2}),
         ("bare", "graph", {"positions": "sequential"}),
         ("named", "ape", {}),
+        ("bare", "block", {}),  # nothing tells the cited paper: these are wrong
     ):
         world = make_world(11, 4, True, one_style(style))
         documents, asked = world.to_row()["documents"], world.questions[:10]
@@ -120,7 +121,7 @@ def test_right_is_what_ask_answers(embedded: GraphKV) -> None:
             assert outcome.right == (answer.text == question.answer and answer.finish_reason == "stop") == (answer.token_ids == gold)
             assert outcome.refused == (answer.token_ids[:1] == embedded.reader.ids(f" {NOT_FOUND}")[:1])
         seen += found
-    assert len(seen) == 70 and {outcome.right for outcome in seen} == {True, False}
+    assert len(seen) == 80 and {outcome.right for outcome in seen} == {True, False}
 
 
 @pytest.mark.parametrize(

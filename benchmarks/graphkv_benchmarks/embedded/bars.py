@@ -89,11 +89,12 @@ def _guesses(cell: _Cells, kind: str, documents: int) -> Bar:
 
 def _not_below(cell: _Cells, other: str) -> Bar:
     """The worst paired difference over hops and 8 to 32 documents; missed if some interval lies below zero."""
-    found = []
+    found: list[tuple[float, float, float, str]] = []
     for documents in (8, 16, 32):
         for kind in ("1 hop", "2 hops", "3 hops"):
             ours, theirs = ([mark == "1" for mark in cell(kind, documents, arm=arm)["outcomes"]] for arm in ("graph", other))
-            found.append((*(100 * x for x in paired_difference(ours, theirs)), f"{kind}, {documents} documents"))
+            difference, low, high = (100 * x for x in paired_difference(ours, theirs))
+            found.append((difference, low, high, f"{kind}, {documents} documents"))
     difference, low, high, where = min(found)
     return Bar(f"named, graph minus {other}, worst of 9 cells", "not below 0", f"{difference:+.1f} [{low:+.1f}, {high:+.1f}] ({where})", all(h >= 0 for _, _, h, _ in found))
 
