@@ -73,7 +73,7 @@ def test_the_model_is_small_and_safe() -> None:
 
 
 def test_a_bar_can_be_missed() -> None:
-    """Every bar fails on a model that answers nothing, and one that was not measured is an error, not a pass."""
+    """Every share that is asked for is missed by a model that answers nothing, so are differences and gaps; what was not measured is an error."""
     cells = [cell | {"right": 0, "accuracy": 0.0, "low": 0.0, "refused": 0, "outcomes": "0" * len(cell.get("outcomes", ""))} for cell in result("citation_world")["cells"]]
     found = bars({"cells": cells}, result("answer_time"))
     least = [bar for bar in found if bar.wanted.startswith("≥")]

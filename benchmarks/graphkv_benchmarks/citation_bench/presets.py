@@ -52,13 +52,13 @@ _MAIN = (
 )
 _POSITION = (
     Grid((*LAYOUTS, "graph-wrong"), (16,), kinds=HOPS[:2], places=5),
-    Grid(("sequential",), (32,), kinds=HOPS[:2], places=3),
+    Grid((*LAYOUTS, "graph-wrong"), (32,), kinds=HOPS[:2], places=3),
     Grid(("graph-removed",), (16, 32)),
 )
 _ABLATION = (Grid(ABLATION, styles=("named", "bare")), Grid(("graph-removed",), styles=("named", "bare")))
 _LENGTH = (
     Grid((*LAYOUTS, "graph-wrong", "graph-removed"), (4, 8, 16, 32), STYLES),
-    Grid((*LAYOUTS, "graph-wrong"), (24,), ("named", "bare")),
+    Grid((*LAYOUTS, "graph-wrong", "graph-removed"), (24,), ("named", "bare")),
     Grid((*LAYOUTS, "graph-wrong", "graph-removed"), words=(300,)),
     Grid(("graph", "sequential"), (1,), words=(300, 1000), kinds=("needle",)),
     Grid(("graph",), (4,), words=(300,), kinds=("needle",)),

@@ -15,6 +15,7 @@ Cells = Sequence[Cell]
 _PAIRED = ("graph", "block", "pcw", "sequential", "ape", "graph-wrong")
 _COLUMNS = (*_PAIRED, "graph-removed")
 _CONTROLS = {"graph-wrong": "wrong edges", "graph-removed": "gold removed"}
+_REMOVED = "; `graph-removed` asks about one document a world, which is taken out"
 _ABLATION = {
     "graph": "edges and shared positions",
     "graph-sequential-positions": "edges, running positions",
@@ -30,8 +31,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     free = [cell for cell in cells if cell["place"] is None]
     answerable = [cell for cell in free if cell["kind"] in (*HOPS, "comparison")]
     ablated = [c for c in answerable if any(o["arm"] in (*_ABLATION, *_ROUNDS) and o["arm"] not in _COLUMNS and _point(o) == _point(c) for o in answerable)]
+    removed = any(cell["arm"] == "graph-removed" for cell in answerable)
     parts = [
-        ("Exact match", "The same questions for every layout; `graph-removed` asks about one document a world, which is taken out.", _by_arm(answerable, {name: name for name in _COLUMNS})),
+        ("Exact match", f"The same questions for every layout{_REMOVED if removed else ''}.", _by_arm(answerable, {name: name for name in _COLUMNS})),
         ("`graph` minus the other, in points", "On the same questions, with the 95% interval for pairs (Agresti and Min).", _differences(answerable)),
         ("Questions without an answer", 'Answered "not in the documents"; in brackets how many answerable questions are.', _refusals(free)),
         ("The document with the answer taken out", 'Exact match of the answer that is gone / answered "not in the documents".', _removed(free)),
@@ -79,6 +81,10 @@ def _name(cell: Cell) -> str:
     return f"{_worlds(cell)}, {cell['kind']}"
 
 
+def _order(cell: Cell) -> tuple[Any, ...]:
+    return (cell["words"], cell["documents"], ("named", "numbered", "bare").index(cell["style"]), cell["kind"])
+
+
 def _table(first: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Markdown lines; columns without any entry are left out. Empty without entries."""
     shown = [column for column in columns if any(column in row for row in rows.values())]
@@ -90,7 +96,7 @@ def _table(first: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, s
 
 def _rows(cells: Cells, arms: Mapping[str, str], text: Callable[[Cell], str]) -> dict[str, dict[str, str]]:
     rows: dict[str, dict[str, str]] = {}
-    for cell in sorted(cells, key=lambda c: (c["words"], c["documents"], ("named", "numbered", "bare").index(c["style"]), c["kind"])):
+    for cell in sorted(cells, key=_order):
         if cell["arm"] in arms:
             rows.setdefault(_name(cell), {})[arms[cell["arm"]]] = text(cell)
     return rows
@@ -133,7 +139,7 @@ def _refusals(cells: Cells) -> list[str]:
 
 def _removed(cells: Cells) -> list[str]:
     rows: dict[str, dict[str, str]] = {}
-    for cell in cells:
+    for cell in sorted(cells, key=_order):
         if ARMS[cell["arm"]].removed and "skipped" not in cell:
             row = rows.setdefault(_worlds(cell), {})
             row[cell["kind"]] = f"{share(cell)} / {_percent(cell['refused'], cell['questions'])}"

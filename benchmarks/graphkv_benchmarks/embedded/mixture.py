@@ -28,7 +28,7 @@ NO_BARE, ONLY_NUMBERED, ONLY_BARE = (0.8, 0.2, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0,
 WIDEST_RUNNING = 16
 """Running positions are trained up to so many papers; shared ones, which do not grow with the papers, up to twice as many."""
 
-MOST_NEAR = 0.3
+LEAST_NEAR = 0.3
 """Least share of room for questions about a single paper, also where the other shares leave less."""
 MISSING = 0.25
 """Share of worlds that lack a paper or two that others cite."""
@@ -69,7 +69,7 @@ STAGES = (
 
 
 def choose(world: World, rng: random.Random, count: int, share: Sequence[float]) -> list[Question]:
-    """Up to ``count`` questions in about the wanted shares; the harder citation styles come first in nearly half of the calls."""
+    """Up to ``count`` questions in about the wanted shares; for nearly half of the kinds of questions the harder citation styles come first."""
     far, farther, titles, compared, nothing = share
     wanted = {("attribute", 2): far, ("attribute", 3): farther, ("title", 1): titles, ("comparison", 1): compared}
     groups: dict[tuple[str, int], list[Question]] = {}
@@ -84,7 +84,7 @@ def choose(world: World, rng: random.Random, count: int, share: Sequence[float])
         exact = part * count
         picked += found[: int(exact) + (rng.random() < exact - int(exact))]
     near = groups.get(("attribute", 1), [])
-    return (picked + near[: max(0, min(count - len(picked), round(max(MOST_NEAR, 1 - sum(share)) * count)))])[:count]
+    return (picked + near[: max(0, min(count - len(picked), round(max(LEAST_NEAR, 1 - sum(share)) * count)))])[:count]
 
 
 def _world(kind: str, stage: Stage, recipe: Recipe, rng: random.Random, reading: Reading) -> tuple[World, int]:

@@ -17,6 +17,7 @@ def answer_time(
     documents: Annotated[int, typer.Option(help="Documents a question.", min=1)] = 8,
     questions: Annotated[int, typer.Option(help="Questions, each over other documents.", min=1)] = 24,
     repeats: Annotated[int, typer.Option(help="Timed answers a question and way.", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="Which held-out worlds.", min=0)] = 1,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.", show_default=False)] = None,
     dtype: Dtype = None,
     as_json: Json = False,
@@ -40,7 +41,7 @@ def answer_time(
 
     try:
         with working("answering"):
-            result = run_answer_time(engine, documents=documents, questions=questions, repeats=repeats)
+            result = run_answer_time(engine, documents=documents, questions=questions, repeats=repeats, seed=seed)
     except ArithmeticError as error:
         raise ModelError(str(error)) from error
     if output is not None:

@@ -44,7 +44,7 @@ def citation_world(
     \b
     $ graphkv bench citation-world --preset quick --arms graph --out quick.json | grep -A 4 "Exact match"
     ### Exact match
-    The same questions for every layout; `graph-removed` asks about one document a world, which is taken out.
+    The same questions for every layout.
 
     | questions | graph |
     |---|---|
