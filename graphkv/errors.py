@@ -9,8 +9,11 @@
     │   ├── LayoutError             an unknown layout, or an option the layout does not have
     │   ├── LengthError             something does not fit the model's window
     │   └── KernelError             an unknown kernel, or one that cannot run here
-    └── ModelError                  the checkpoint: missing, unreadable
-        └── UnsupportedModelError   a feature of the model that cannot be served (no rope, MLA, sliding window ...)
+    ├── ModelError                  the checkpoint: missing, unreadable
+    │   └── UnsupportedModelError   a feature of the model that cannot be served (no rope, MLA, sliding window ...)
+    └── StoreError                  the store: no room, not writable, another version, not a store
+
+    StoreWarning (UserWarning)      an answer was had all the same: a damaged entry was encoded again, or nothing could be kept
 
 Each message says what was expected, what came, and what to do.
 """
@@ -54,6 +57,14 @@ class ModelError(GraphKVError):
 
 class UnsupportedModelError(ModelError):
     """The model has a feature that graphkv cannot serve; named before any work is done."""
+
+
+class StoreError(GraphKVError):
+    """The store cannot do what was asked: no room, not writable, of another version, or not a store at all."""
+
+
+class StoreWarning(UserWarning):
+    """The answer is right, but the store could not help: a damaged entry was encoded again, or a block could not be kept."""
 
 
 def one_of(kind: str, got: object, valid: Iterable[object]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,12 +60,15 @@ class SegmentKV:
         key: digest that names it, see :func:`block_key`.
         token_ids: the block's tokens, compared on every hit.
         keys, values: one tensor ``[H_kv, T, D]`` a layer.
+        label, model: what it was encoded from (``paper1@1``) and by, for people who look into a store.
     """
 
     key: str
     token_ids: tuple[int, ...]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+    label: str = ""
+    model: str = ""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -75,22 +78,34 @@ class SegmentKV:
         """Bytes of all keys and values."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
+    def to(self, devices: Sequence[torch.device]) -> SegmentKV:
+        """The same with each layer on its device; itself if it is there already."""
+        if all(k.device == d and v.device == d for k, v, d in zip(self.keys, self.values, devices, strict=True)):
+            return self
+        return replace(
+            self,
+            keys=tuple(k.to(d) for k, d in zip(self.keys, devices, strict=True)),
+            values=tuple(v.to(d) for v, d in zip(self.values, devices, strict=True)),
+        )
 
-def block_key(fingerprint: str, token_ids: Sequence[int], sources: Iterable[tuple[str, int]] = ()) -> str:
+
+def block_key(identity: str, token_ids: Sequence[int], sources: Iterable[tuple[str, int]] = (), codec: str = "exact") -> str:
     """Name of a block's KV: a digest of everything that its numbers depend on.
 
     Args:
-        fingerprint: model, weights and dtype.
+        identity: model, weights, dtype and tokenizer (:attr:`graphkv.model.GraphModel.identity`).
         token_ids: the block's own tokens.
         sources: for each block it reads that block's key and its first position relative to this block's. Order does not
-            matter: attention is a sum. Only distances enter, because rotary attention sees only distances.
+            matter: attention is a sum. Only distances enter, because rotary attention sees only distances. What those blocks
+            read is in their keys (a Merkle tree), so another graph behind a source is another key.
+        codec: how keys and values are stored; what reads a block that lost something in storage is another block.
 
     Example:
         >>> block_key("m", [1, 2]) == block_key("m", [1, 2]), block_key("m", [1, 2]) == block_key("m", [12])
         (True, False)
     """
     digest = hashlib.sha256()
-    digest.update(f"graphkv-1|{fingerprint}|".encode())
+    digest.update(f"graphkv-1|{identity}|{codec}|".encode())
     digest.update(",".join(map(str, token_ids)).encode())
     for key, distance in sorted(sources):
         digest.update(f"|{key}@{distance}".encode())

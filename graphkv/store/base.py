@@ -1,0 +1,117 @@
+"""Store: what every store of encoded blocks can do."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from graphkv.errors import InputError
+from graphkv.kv import SegmentKV
+from graphkv.store.codecs import Codec, codec_named
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a store knows about one block without reading its keys and values.
+
+    Attributes:
+        key: its name. tokens: how many. nbytes: what it takes in the store.
+        codec, dtype: how it is stored, and what it is decoded to. label, model: what it was encoded from, for people.
+        used: when it was last read or written, seconds since 1970. pinned: never evicted.
+    """
+
+    key: str
+    tokens: int
+    nbytes: int
+    codec: str
+    dtype: str
+    label: str
+    model: str
+    used: float
+    pinned: bool = False
+
+
+class Store(ABC):
+    """Encoded blocks by key, with a byte budget: the least recently used go first, pinned ones never.
+
+    Args:
+        max_bytes: budget; None for no limit. A block larger than the budget is not kept.
+        codec: ``exact``, ``int8``, ``fp8`` or ``int4``: how keys and values are stored. It is part of every key, so a store may hold several.
+
+    Raises:
+        InputError: a budget below 0, or an unknown codec.
+    """
+
+    def __init__(self, max_bytes: int | None = None, codec: str = "exact") -> None:
+        if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0):
+            raise InputError(f"max_bytes must be a whole number of at least 0, got {max_bytes!r}")
+        self.max_bytes = max_bytes
+        self.codec: Codec = codec_named(codec)
+
+    @abstractmethod
+    def get(self, key: str, token_ids: Sequence[int]) -> SegmentKV | None:
+        """The block named `key`, or None. Its token ids are compared: a digest that collided counts as a miss."""
+
+    @abstractmethod
+    def put(self, block: SegmentKV) -> SegmentKV:
+        """Keep a block, evict others if the budget asks for it, and return the block as later reads will see it."""
+
+    @abstractmethod
+    def __contains__(self, key: object) -> bool:
+        """Whether a block of that key is there, without reading it."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """What is there, least recently used first."""
+
+    @abstractmethod
+    def remove(self, key: str) -> bool:
+        """Forget a block, pinned or not; False if there is none."""
+
+    @abstractmethod
+    def pin(self, key: str) -> None:
+        """Never evict this block. Raises InputError if it is not there."""
+
+    @abstractmethod
+    def unpin(self, key: str) -> None:
+        """Let this block be evicted again."""
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.entries())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that is there."""
+        return sum(entry.nbytes for entry in self.entries())
+
+    def prune(self, max_bytes: int) -> list[Entry]:
+        """Evict the least recently used blocks until at most `max_bytes` are left, or only pinned ones. Returns what went."""
+        entries = list(self.entries())
+        gone = evictable(entries, sum(entry.nbytes for entry in entries) - max_bytes)
+        for entry in gone:
+            self.remove(entry.key)
+        return gone
+
+    def clear(self) -> None:
+        """Forget everything, pinned blocks too."""
+        for entry in list(self.entries()):
+            self.remove(entry.key)
+
+
+def evictable(entries: Iterable[Entry], excess: int) -> list[Entry]:
+    """The first entries that are not pinned and hold at least `excess` bytes together."""
+    chosen = []
+    for entry in entries:
+        if excess <= 0:
+            break
+        if not entry.pinned:
+            chosen.append(entry)
+            excess -= entry.nbytes
+    return chosen
+
+
+def now() -> float:
+    """Seconds since 1970."""
+    return time.time()

@@ -1,0 +1,284 @@
+"""Whole files under one folder: read, written at once, listed. Locally by memory maps and renames, elsewhere through fsspec.
+
+A reader never locks: a file is either the old one or the new one. Paths are made of keys and fixed names, so they stay in the folder.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from graphkv.errors import StoreError
+
+_POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14: one call instead of a fault a page
+_ATOMIC = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})
+"""File systems whose whole-file write is all or nothing, and whose rename is a copy."""
+
+
+class Found:
+    """A file in a listing: path under the folder, bytes, and when it was last written or used."""
+
+    __slots__ = ("name", "size", "used")
+
+    def __init__(self, name: str, size: int, used: float) -> None:
+        self.name, self.size, self.used = name, size, used
+
+
+class Files(Protocol):
+    """What a store needs of a file system. Names are relative, with ``/``. OSErrors come through."""
+
+    place: str
+
+    def read(self, name: str) -> Any | None:
+        """The whole file as a buffer that is never changed under its reader; None if there is none."""
+
+    def head(self, name: str, size: int) -> bytes | None:
+        """The first bytes; None if there is no file."""
+
+    def write(self, name: str, data: Any) -> None:
+        """The whole file or nothing: a reader, or a kill, sees the old one or the new one."""
+
+    def remove(self, name: str) -> bool:
+        """False if there was none."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    def touch(self, name: str) -> None:
+        """Mark as used now, where that can be done."""
+
+    def list(self, folder: str) -> Iterator[Found]:
+        """All files in and under a folder."""
+
+    def sweep(self, older_than: float) -> int:
+        """Remove what killed writers left, if it is that many seconds old. Returns how many files."""
+
+    def others(self) -> list[str]:
+        """Names directly in the folder."""
+
+
+class LocalFiles:
+    """A local folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().absolute()
+        self.place = str(self.folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StoreError(f"the store {self.folder} is a file: expected a folder, or a name where one can be made")
+
+    def _path(self, name: str) -> str:
+        return f"{self.place}/{name}"
+
+    def read(self, name: str) -> Any | None:
+        try:
+            fd = os.open(self._path(name), os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            if os.fstat(fd).st_size == 0:
+                return b""
+            # A private map: whoever writes to a tensor writes to a copy of the page, never to the file.
+            mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
+        finally:
+            os.close(fd)
+        try:
+            mapped.madvise(_POPULATE_READ)
+        except (OSError, AttributeError):
+            pass  # an older kernel, or none that has it: pages come one by one, which is slower and nothing else
+        return mapped
+
+    def head(self, name: str, size: int) -> bytes | None:
+        try:
+            fd = os.open(self._path(name), os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return os.read(fd, size)
+        finally:
+            os.close(fd)
+
+    def write(self, name: str, data: Any) -> None:
+        # No fsync: after a power cut a file may be cut or empty, and the checksum tells.
+        path = self._path(name)
+        temporary = self._path(f"tmp/{os.getpid()}-{secrets.token_hex(8)}")
+        try:
+            fd = self._create(temporary)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+            finally:
+                os.close(fd)
+            try:
+                os.replace(temporary, path)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.replace(temporary, path)
+        except BaseException:
+            if os.path.lexists(temporary):
+                os.unlink(temporary)
+            raise
+
+    def _create(self, path: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            if not self.folder.exists():
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(mode=0o700, exist_ok=True)  # the documents' texts can be read off their token ids
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return os.open(path, flags, 0o666)
+
+    def remove(self, name: str) -> bool:
+        try:
+            os.unlink(self._path(name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def exists(self, name: str) -> bool:
+        return os.path.isfile(self._path(name))
+
+    def touch(self, name: str) -> None:
+        os.utime(self._path(name))
+
+    def list(self, folder: str) -> Iterator[Found]:
+        try:
+            with os.scandir(self._path(folder)) as listing:
+                items = sorted(listing, key=lambda item: item.name)
+        except FileNotFoundError:
+            return
+        for item in items:
+            if item.is_dir(follow_symlinks=False):
+                yield from self.list(f"{folder}/{item.name}")
+                continue
+            try:
+                about = item.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # evicted meanwhile
+            yield Found(f"{folder}/{item.name}", about.st_size, about.st_mtime)
+
+    def sweep(self, older_than: float) -> int:
+        old = [f for f in self.list("tmp") if f.used < time.time() - older_than]
+        return sum(self.remove(f.name) for f in old)
+
+    def others(self) -> list[str]:
+        try:
+            return os.listdir(self.place)
+        except FileNotFoundError:
+            return []
+
+
+class RemoteFiles:
+    """Any file system of fsspec."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        from fsspec.core import url_to_fs
+
+        try:
+            self.fs, self.root = url_to_fs(url, **options)
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"the store {url!r} cannot be opened: {error}") from error
+        self.place = url.rstrip("/")
+        self.root = self.root.rstrip("/")
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
+        self.atomic = bool(protocols & _ATOMIC)
+        if self.fs.isfile(self.root):
+            raise StoreError(f"the store {url} is a file: expected a folder, or a name where one can be made")
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def read(self, name: str) -> Any | None:
+        try:
+            return bytearray(self.fs.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def head(self, name: str, size: int) -> bytes | None:
+        try:
+            return bytes(self.fs.cat_file(self._path(name), start=0, end=size))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: Any) -> None:
+        path = self._path(name)
+        if self.atomic:
+            self.fs.pipe_file(path, bytes(data))
+            return
+        temporary = self._path(f"tmp/{os.getpid()}-{secrets.token_hex(8)}")
+        self.fs.makedirs(self._path("tmp"), exist_ok=True)
+        try:
+            self.fs.pipe_file(temporary, bytes(data))
+            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self.fs.mv(temporary, path)
+        except BaseException:
+            if self.fs.exists(temporary):
+                self.fs.rm_file(temporary)
+            raise
+
+    def remove(self, name: str) -> bool:
+        try:
+            self.fs.rm_file(self._path(name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def exists(self, name: str) -> bool:
+        self.fs.invalidate_cache()
+        return bool(self.fs.isfile(self._path(name)))
+
+    def touch(self, name: str) -> None:
+        """An object store has no time of use: there, what was written first goes first."""
+
+    def list(self, folder: str) -> Iterator[Found]:
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.find(self._path(folder), detail=True)
+        except FileNotFoundError:
+            return
+        for path, about in sorted(found.items()):
+            yield Found(path[len(self.root) + 1 :] if path.startswith(f"{self.root}/") else path, int(about.get("size") or 0), _written(about))
+
+    def sweep(self, older_than: float) -> int:
+        if self.atomic:
+            return 0
+        old = [f for f in self.list("tmp") if f.used < time.time() - older_than]
+        return sum(self.remove(f.name) for f in old)
+
+    def others(self) -> list[str]:
+        self.fs.invalidate_cache()
+        try:
+            return [str(path).rstrip("/").rpartition("/")[2] for path in self.fs.ls(self.root, detail=False)]
+        except FileNotFoundError:
+            return []
+
+
+def _written(about: dict[str, Any]) -> float:
+    """When a file was written, by whatever name its file system has for that."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = about.get(name)
+        if isinstance(value, int | float):
+            return float(value)
+        if hasattr(value, "timestamp"):
+            return float(value.timestamp())
+    return 0.0
+
+
+def files_at(place: str | os.PathLike[str], options: dict[str, Any]) -> Files:
+    """The files under a folder or an fsspec address (``s3://bucket/kv``, ``memory://kv``).
+
+    Raises:
+        StoreError: a file stands there, or fsspec lacks what the address needs.
+    """
+    text = os.fspath(place)
+    protocol, sep, rest = text.partition("://")
+    if not sep or protocol in ("file", "local"):
+        return LocalFiles(Path(rest if sep else text))
+    return RemoteFiles(text, options)
