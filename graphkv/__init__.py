@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         LayoutError,
         LengthError,
         ModelError,
+        StoreError,
+        StoreWarning,
         UnsupportedModelError,
     )
     from graphkv.graph import SegmentGraph
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from graphkv.layouts import LAYOUTS, make_layout
     from graphkv.prompt import PromptTemplate
     from graphkv.segments import Document, Segment
-    from graphkv.store import MemoryStore
+    from graphkv.store import FileStore, MemoryStore, Store, open_store
     from graphkv.strategy import Answer, Score, SegmentUse, Strategy, Timings
 
 __version__ = "0.1.0"
@@ -39,6 +41,7 @@ __all__ = [
     "Block",
     "Document",
     "DocumentError",
+    "FileStore",
     "GraphError",
     "GraphKV",
     "GraphKVError",
@@ -54,24 +57,28 @@ __all__ = [
     "Segment",
     "SegmentGraph",
     "SegmentUse",
+    "Store",
+    "StoreError",
+    "StoreWarning",
     "Strategy",
     "Timings",
     "UnsupportedModelError",
     "__version__",
     "make_layout",
+    "open_store",
 ]
 
 # torch and transformers take seconds to import: a name is fetched when it is first asked for, so that `graphkv --help`
 # and those who only build graphs do not wait for them.
 _HOMES = {
     "engine": ("GraphKV",),
-    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
     "graph": ("SegmentGraph",),
     "layout": ("Block", "Layout"),
     "layouts": ("LAYOUTS", "make_layout"),
     "prompt": ("PromptTemplate",),
     "segments": ("Document", "Segment"),
-    "store": ("MemoryStore",),
+    "store": ("FileStore", "MemoryStore", "Store", "open_store"),
     "strategy": ("Answer", "Score", "SegmentUse", "Strategy", "Timings"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

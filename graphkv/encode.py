@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from graphkv.errors import InputError
+from graphkv.errors import InputError, StoreError, StoreWarning
 from graphkv.kv import SegmentKV, block_key
 from graphkv.layout import Layout
 from graphkv.model import GraphModel
-from graphkv.store import MemoryStore
+from graphkv.store import Store
 from graphkv_kernels import BlockPattern, ContextWeight
 
 Progress = Callable[[int, int], None]
@@ -43,13 +44,14 @@ def block_tokens(layout: Layout, tokens: Mapping[str, Sequence[int]], prefix: Se
 
 def encode_context(
     model: GraphModel,
-    store: MemoryStore,
+    store: Store,
     layout: Layout,
     tokens: Mapping[str, Sequence[int]],
     prefix: Sequence[int] = (),
     *,
     batch_tokens: int = 4096,
     progress: Progress | None = None,
+    must_store: bool = False,
 ) -> EncodedContext:
     """Fetch each block from the store or encode it, sources before targets.
 
@@ -59,24 +61,24 @@ def encode_context(
     Args:
         tokens: token ids of each segment, by id. prefix: token ids of the prefix.
         progress: called after every forward.
+        must_store: whether it is an error if a block cannot be kept. If not, a StoreWarning says so, and the context is right all the same.
+
+    Raises:
+        StoreError: the store cannot be read, or, with `must_store`, not be written to.
     """
     ids = block_tokens(layout, tokens, prefix)
-    keys: list[str] = []
-    for i, block in enumerate(layout.blocks[:-1]):
-        sources = [(keys[j], layout.blocks[j].position - block.position) for j in block.reads]
-        keys.append(block_key(model.fingerprint, ids[i], sources))
-
+    keys = block_keys(model, store, layout, ids)
+    devices = model.layer_devices
     found: dict[str, SegmentKV] = {}
     for key, token_ids in zip(keys, ids, strict=True):
         if key not in found and (hit := store.get(key, token_ids)) is not None:
-            found[key] = hit
+            found[key] = hit.to(devices)
     reused = tuple(key in found for key in keys)
-    missing = _in_order(layout, keys, found)
+    missing = encoding_order(layout, keys, found)
     total, done = sum(len(ids[i]) for i in missing), 0
-    for batch in _batches(layout, missing, keys, [len(t) for t in ids], batch_tokens):
-        for kv in _encode_batch(model, layout, batch, ids, keys, found):
-            found[kv.key] = kv
-            store.put(kv)
+    for batch in batches(layout, missing, keys, [len(t) for t in ids], batch_tokens):
+        for kv in encode_batch(model, layout, batch, ids, keys, found):
+            found[kv.key] = _kept(store, kv, must_store).to(devices)
         done += sum(len(ids[i]) for i in batch)
         if progress:
             progress(done, total)
@@ -84,7 +86,27 @@ def encode_context(
     return EncodedContext(layout, tuple(found[key] for key in keys), reused, tokens_reused, total)
 
 
-def _in_order(layout: Layout, keys: Sequence[str], found: Mapping[str, SegmentKV]) -> list[int]:
+def block_keys(model: GraphModel, store: Store, layout: Layout, ids: Sequence[Sequence[int]]) -> list[str]:
+    """The name of every block but the question in `store`, in packed order; see :func:`graphkv.kv.block_key`."""
+    keys: list[str] = []
+    for block, token_ids in zip(layout.blocks[:-1], ids, strict=True):
+        sources = [(keys[j], layout.blocks[j].position - block.position) for j in block.reads]
+        keys.append(block_key(model.identity, token_ids, sources, store.codec.name))
+    return keys
+
+
+def _kept(store: Store, kv: SegmentKV, must_store: bool) -> SegmentKV:
+    """What later reads will see of a block; itself if the store cannot keep it and need not."""
+    try:
+        return store.put(kv)
+    except StoreError as error:
+        if must_store:
+            raise
+        warnings.warn(f"{error}; the answer is right, but the documents will be encoded again next time", StoreWarning, stacklevel=2)
+        return kv
+
+
+def encoding_order(layout: Layout, keys: Sequence[str], found: Mapping[str, SegmentKV]) -> list[int]:
     """The blocks to encode, one for each key that is missing: sources before targets, and else by key.
 
     The order, and with it the make-up of every batch, depends on content only: the same documents in another order
@@ -100,7 +122,7 @@ def _in_order(layout: Layout, keys: Sequence[str], found: Mapping[str, SegmentKV
     return sorted(first.values(), key=lambda i: (depth[i], keys[i]))
 
 
-def _batches(layout: Layout, missing: Sequence[int], keys: Sequence[str], lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+def batches(layout: Layout, missing: Sequence[int], keys: Sequence[str], lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
     """Cut `missing` into runs of at most `limit` tokens (a longer block stands alone).
 
     A block that reads a copy of one in the same batch (the same text under another id, or at another place) waits for the next.
@@ -117,7 +139,7 @@ def _batches(layout: Layout, missing: Sequence[int], keys: Sequence[str], length
         yield batch
 
 
-def _encode_batch(
+def encode_batch(
     model: GraphModel, layout: Layout, batch: Sequence[int], ids: Sequence[tuple[int, ...]], keys: Sequence[str], found: Mapping[str, SegmentKV]
 ) -> list[SegmentKV]:
     """One forward over the blocks of `batch`, which read one another and blocks that are in `found` already."""
@@ -140,7 +162,7 @@ def _encode_batch(
     made, start = [], 0
     for i in batch:
         stop = start + len(ids[i])
-        made.append(SegmentKV(keys[i], ids[i], _slices(new_keys, start, stop), _slices(new_values, start, stop)))
+        made.append(SegmentKV(keys[i], ids[i], _slices(new_keys, start, stop), _slices(new_values, start, stop), blocks[i].name, model.name))
         start = stop
     return made
 

@@ -23,7 +23,7 @@ from graphkv.layouts import make_layout
 from graphkv.model import GraphModel
 from graphkv.progress import late_progress
 from graphkv.prompt import PromptTemplate, template_of
-from graphkv.store import MemoryStore
+from graphkv.store import Store, open_store
 from graphkv.strategy import Answer, Score, SegmentUse, Timings
 from graphkv.tokens import Documents, Text, TokenReader, Tokens
 from graphkv.window import check_window
@@ -34,7 +34,8 @@ class GraphKV:
 
     Args:
         model: a :class:`graphkv.model.GraphModel`; :meth:`from_pretrained` makes one.
-        store: where encoded blocks are kept; a :class:`graphkv.store.MemoryStore` without limit by default.
+        store: where encoded blocks are kept: a :class:`graphkv.store.Store`, a folder or address for :func:`graphkv.store.open_store`, or
+            nothing for the default store, a folder in the user's cache that later processes find again.
         template: the text around documents and question; read off the tokenizer's chat template by default.
         max_segment_tokens: longer documents become chains of segments; a graph's own setting comes first.
         batch_tokens: tokens encoded in one forward.
@@ -48,20 +49,20 @@ class GraphKV:
         self,
         model: GraphModel,
         *,
-        store: MemoryStore | None = None,
+        store: Store | str | Path | None = None,
         template: PromptTemplate | None = None,
         max_segment_tokens: int | None = None,
         batch_tokens: int = 4096,
     ) -> None:
-        if store is not None and not isinstance(store, MemoryStore):
-            raise InputError(f"store must be a MemoryStore, got {type(store).__name__}")
+        if store is not None and not isinstance(store, Store | str | Path):
+            raise InputError(f"store must be a Store, or the place of one (a folder, an address, 'memory'), got {type(store).__name__}")
         if template is not None and not isinstance(template, PromptTemplate):
             raise InputError(f"template must be a PromptTemplate, got {type(template).__name__}")
         check_count("batch_tokens", batch_tokens)
         if max_segment_tokens is not None:
             check_count("max_segment_tokens", max_segment_tokens)
         self.model = model
-        self.store = store if store is not None else MemoryStore()
+        self.store = store if isinstance(store, Store) else open_store(store)
         self.template = template or template_of(model.tokenizer)
         self.max_segment_tokens = max_segment_tokens
         self.batch_tokens = batch_tokens
@@ -76,7 +77,7 @@ class GraphKV:
         device_map: Any = None,
         kernel: str | None = None,
         trust_remote_code: bool = False,
-        store: MemoryStore | None = None,
+        store: Store | str | Path | None = None,
         template: PromptTemplate | None = None,
         max_segment_tokens: int | None = None,
         **model_kwargs: Any,
@@ -87,6 +88,7 @@ class GraphKV:
             model: nothing for the embedded model; a path; a hub id; or a loaded ``(model, tokenizer)`` pair.
             dtype, device_map, trust_remote_code, model_kwargs: as in transformers.
             kernel: attention kernel for encoding (``dense``, ``gather``, ``flex``, ``varlen``).
+            store, template, max_segment_tokens: as in :class:`GraphKV`.
 
         Raises:
             ModelError: not found or unreadable. UnsupportedModelError: a feature that cannot be served.
@@ -182,14 +184,17 @@ class GraphKV:
         return pieces()
 
     def encode(self, graph: Documents, *, layout: str = "graph", prefix: Text | None = None, **options: Any) -> EncodedContext:
-        """Encode now, answer later: everything that `layout` needs goes into the store. Raises InputError as :meth:`ask` does.
+        """Encode now, answer later: everything that `layout` needs goes into the store.
+
+        Raises:
+            InputError: as :meth:`ask` does. StoreError: the store has no room or cannot be written to.
 
         Example:
             >>> engine.encode(graph).tokens_computed, engine.encode(graph).tokens_computed  # doctest: +SKIP
             (812, 0)
         """
         tokens = self.reader.read(graph, [()], prefix)
-        return self._encode(self._plan(tokens, layout, options), tokens)
+        return self._encode(self._plan(tokens, layout, options), tokens, must_store=True)
 
     def plan(self, graph: Documents, question: Text = (), *, layout: str = "graph", prefix: Text | None = None, **options: Any) -> Layout:
         """The layout that :meth:`ask` would use: blocks, positions, who reads whom, what it costs. ``print()`` it, or ``.draw(path)`` it.
@@ -278,10 +283,11 @@ class GraphKV:
         check_window(self.model, plan)
         return plan
 
-    def _encode(self, plan: Layout, tokens: Tokens) -> EncodedContext:
+    def _encode(self, plan: Layout, tokens: Tokens, must_store: bool = False) -> EncodedContext:
         """Layout → KV, from the store or by encoding."""
         with late_progress("encoding tokens") as progress:
-            return encode_context(self.model, self.store, plan, tokens.segments, tokens.prefix, batch_tokens=self.batch_tokens, progress=progress)
+            settings: dict[str, Any] = {"batch_tokens": self.batch_tokens, "progress": progress, "must_store": must_store}
+            return encode_context(self.model, self.store, plan, tokens.segments, tokens.prefix, **settings)
 
     def _generation(self, plan: Layout, tokens: Tokens, max_new_tokens: int | None, stop: str | Sequence[str] | None, config: Any) -> Any:
         if not all(tokens.questions):

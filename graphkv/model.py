@@ -41,7 +41,7 @@ from transformers.masking_utils import sdpa_mask
 import graphkv_kernels
 from graphkv.attention import REWEIGH, Encoding, Reweigh, answer_attention, encode_attention
 from graphkv.errors import InputError, KernelError, ModelError, UnsupportedModelError
-from graphkv.support import check_config, check_kernel, ropes_of
+from graphkv.support import check_config, check_kernel, ropes_of, tokenizer_digest
 from graphkv_kernels import BlockPattern
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -92,6 +92,7 @@ class GraphModel:
         self._cache_keyword = "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
         self.lock = _LOCKS.setdefault(model, threading.RLock())
         self._fingerprint: tuple[tuple[Any, ...], str] | None = None
+        self._tokenizer_digest: str | None = None
         model.eval()
         if self.config.model_type not in KNOWN_TYPES:
             self.compare_with_own_forward()
@@ -191,6 +192,27 @@ class GraphModel:
                 digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
             self._fingerprint = (state, digest.hexdigest())
         return self._fingerprint[1]
+
+    @property
+    def identity(self) -> str:
+        """Digest of the model as :attr:`fingerprint` has it, and of its tokenizer: what names blocks in a store."""
+        if self._tokenizer_digest is None:
+            self._tokenizer_digest = tokenizer_digest(self.tokenizer)
+        return f"{self.fingerprint}-{self._tokenizer_digest}"
+
+    @property
+    def name(self) -> str:
+        """What the model was loaded from, for people; empty for one that was built in memory."""
+        where = str(getattr(self.model.config, "name_or_path", "") or "")
+        return "embedded" if where == str(EMBEDDED) else where
+
+    @property
+    def layer_devices(self) -> list[torch.device]:
+        """The device of each layer's keys and values."""
+        layers = getattr(self.decoder, "layers", None)
+        if layers is None or len(layers) != len(self.ropes):
+            return [self.device] * len(self.ropes)
+        return [next(layer.parameters()).device for layer in layers]
 
     @torch.no_grad()
     def encode(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,3 +66,15 @@ def ropes_of(decoder: torch.nn.Module, config: Any) -> list[Rope]:
             )
         made[kind] = Rope(frequencies.detach(), float(getattr(module, f"{prefix}attention_scaling", 1.0)))
     return [made[kind] for kind in types]
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Digest of how a tokenizer makes ids of text: vocabulary, merges, normalisation. Padding and truncation, which a call may set, do not count."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        about = json.loads(backend.to_str())
+        about.pop("truncation", None)
+        about.pop("padding", None)
+    else:
+        about = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "added": tokenizer.get_added_vocab()}
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]

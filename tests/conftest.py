@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ["GRAPHKV_STORE"] = "memory"  # every engine begins with an empty store, and nothing goes into the user's own
+
 import pytest
 from helpers import tiny_engine
 

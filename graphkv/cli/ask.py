@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graphkv.cli.common import (
+    CodecName,
     Dtype,
     Edges,
     Json,
     LayoutOptions,
     MaxSegmentTokens,
     Model,
+    StorePlace,
     choose_rows,
     load_engine,
     parse_options,
@@ -29,6 +31,7 @@ from graphkv.errors import GraphKVError, InputError, LayoutError, one_of
 if TYPE_CHECKING:
     from graphkv.engine import GraphKV
     from graphkv.graph import SegmentGraph
+    from graphkv.store import Store
     from graphkv.strategy import Answer
 
 COMPARED = ("graph", "graph_full", "block", "pcw", "ape", "sequential")
@@ -80,6 +83,8 @@ def ask(
     limit: Annotated[int | None, typer.Option(help="Of a data set, only the first N rows.", min=1, show_default=False)] = None,
     row: Annotated[int | None, typer.Option(help="Of a data set, only row N (the first is 0).", min=0, show_default=False)] = None,
     edges: Edges = "none",
+    store: StorePlace = None,
+    codec: CodecName = "exact",
     as_json: Json = False,
 ) -> None:
     """Answer a question from documents that read one another.
@@ -104,7 +109,7 @@ def ask(
     tasks = _tasks(docs, question, rank, edges, row, limit)
     if stream and len(tasks) > 1:
         raise InputError("--stream answers one question: choose one with --row")
-    engine = load_engine(model, dtype, max_segment_tokens)
+    engine = load_engine(model, dtype, max_segment_tokens, _store(store, codec, compare))
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop or None}
     if stream:
         for piece in engine.stream(tasks[0].graph, tasks[0].question, layout=layouts[0], **settings, **options[layouts[0]]):
@@ -122,6 +127,15 @@ def ask(
         _print_answers(results[layouts[0]])
     if any(outcome.error is not None for outcomes in results.values() for outcome in outcomes):
         raise typer.Exit(1)  # the rest has been answered, but not everything
+
+
+def _store(place: str | None, codec: str, compare: bool) -> Store:
+    """Where encoded documents are kept: the default store, unless layouts are compared, each of which begins with nothing."""
+    from graphkv.store import open_store
+
+    if compare and place is not None:
+        raise InputError("--compare shows what each layout computes, with an empty store: it takes no --store")
+    return open_store("memory" if compare else place, codec=codec)
 
 
 def _options_by_layout(layouts: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -163,7 +177,7 @@ def _run(engine: GraphKV, layout: str, tasks: Sequence[Task], settings: dict[str
     from graphkv.engine import GraphKV
 
     if compare:
-        engine = GraphKV(engine.model, template=engine.template, max_segment_tokens=engine.max_segment_tokens)
+        engine = GraphKV(engine.model, store="memory", template=engine.template, max_segment_tokens=engine.max_segment_tokens)
     outcomes = []
     for task in _watched(tasks, layout):
         try:

@@ -18,6 +18,7 @@ from graphkv.errors import GraphKVError, InputError
 if TYPE_CHECKING:
     from graphkv.engine import GraphKV
     from graphkv.graph import SegmentGraph
+    from graphkv.store import FileStore, Store
     from graphkv_benchmarks.readers import Row
 
 P = ParamSpec("P")
@@ -33,6 +34,11 @@ LayoutOptions = Annotated[
     typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the layout: rounds=2, view=final, m=1, tiers=1,2,2 ...", show_default=False),
 ]
 Edges = Annotated[str, typer.Option(help="For a data set: none, or decomposition (gold information, see the reader).")]
+StorePlace = Annotated[
+    str | None,
+    typer.Option("--store", metavar="PLACE", help="A folder, an fsspec address (s3://…), or 'memory'; without it GRAPHKV_STORE, or the user's cache folder.", show_default=False),
+]
+CodecName = Annotated[str, typer.Option("--codec", help="How keys and values are stored: exact, int8, fp8, int4.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, nothing else.")]
 
 
@@ -115,8 +121,8 @@ def _value(text: str) -> Any:
         return text
 
 
-def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | None = None) -> GraphKV:
-    """The engine, with a spinner while weights are read.
+def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | None = None, store: Store | str = "memory") -> GraphKV:
+    """The engine, with a spinner while weights are read; with a store of its own unless another is given.
 
     Raises:
         InputError: an unknown dtype. ModelError: the model cannot be loaded.
@@ -129,14 +135,28 @@ def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | 
     with quiet(f"loading {model or 'the embedded model'}"):
         from graphkv.engine import GraphKV
 
-        return GraphKV.from_pretrained(model, dtype=dtype, max_segment_tokens=max_segment_tokens)
+        return GraphKV.from_pretrained(model, dtype=dtype, max_segment_tokens=max_segment_tokens, store=store)
+
+
+def open_file_store(place: str | None, *, read_only: bool = False) -> FileStore:
+    """The store in files that a verb works on.
+
+    Raises:
+        InputError: the place is 'memory'. StoreError: it cannot be opened.
+    """
+    from graphkv.store import FileStore, open_store
+
+    store = open_store(place, read_only=read_only)
+    if not isinstance(store, FileStore):
+        raise InputError("a store in memory ends with its process: give a folder or an address with --store (or GRAPHKV_STORE)")
+    return store
 
 
 def warm_up(engine: GraphKV) -> None:
     """Two words, one reading the other, and a third asked, into a store of its own: what only the first call pays for is no layout's time."""
     from graphkv.engine import GraphKV
 
-    GraphKV(engine.model, template=engine.template).ask([{"id": "a", "text": "a"}, {"id": "b", "text": "b", "sources": ["a"]}], "c", max_new_tokens=1)
+    GraphKV(engine.model, store="memory", template=engine.template).ask([{"id": "a", "text": "a"}, {"id": "b", "text": "b", "sources": ["a"]}], "c", max_new_tokens=1)
 
 
 def read_graph(path: Path) -> SegmentGraph:

@@ -92,7 +92,7 @@ def _read(engine: GraphKV, graph: SegmentGraph, questions: list[dict[str, str]],
     """Encode the papers, then ask; each layout begins with an empty store."""
     from graphkv.engine import GraphKV
 
-    fresh = GraphKV(engine.model, template=engine.template)
+    fresh = GraphKV(engine.model, store="memory", template=engine.template)
     begin = time.perf_counter()
     encoded = fresh.encode(graph, layout=layout)
     seconds = time.perf_counter() - begin

@@ -12,6 +12,7 @@ any number of processes may write: two that encode the same block write the same
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -170,7 +171,7 @@ class FileStore(Store):
 
     def pins(self) -> frozenset[str]:
         """Keys that are pinned."""
-        return frozenset(found.name.rpartition("/")[2] for found in self.files.list("pins"))
+        return frozenset(found.name.rpartition("/")[2] for found in self.files.walk("pins"))
 
     def prune(self, max_bytes: int) -> list[Entry]:
         self._must_write()
@@ -211,7 +212,7 @@ class FileStore(Store):
         try:
             data = self.files.read(MARKER)
             if data is None:
-                others = set(self.files.others()) - {"blocks", "pins", "tmp", MANIFEST}
+                others: set[str] = set(self.files.others()) - {"blocks", "pins", "tmp", MANIFEST}
                 if others:
                     raise StoreError(f"{self.place} is no store: expected an empty or a new folder, found {sorted(others)[0]!r} in it")
                 return False
@@ -229,7 +230,7 @@ class FileStore(Store):
             raise StoreError(f"the store {self.place} was opened read-only")
 
     def _found(self) -> Iterator[tuple[str, Found]]:
-        for found in self.files.list("blocks"):
+        for found in self.files.walk("blocks"):
             key = found.name.rpartition("/")[2].removesuffix(SUFFIX)
             if found.name == _name_or_none(key):
                 yield key, found
@@ -247,10 +248,8 @@ class FileStore(Store):
         return [found.size, int(tokens) if tokens.isdecimal() else 0, *(str(meta.get(name, "")) for name in ("codec", "dtype", "label", "model"))]
 
     def _write_manifest(self, about: dict[str, list[Any]]) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it only saves time: on a medium that cannot be written to, the next listing reads the headers again
             self.files.write(MANIFEST, manifest_bytes(about))
-        except OSError:
-            pass  # it only saves time: on a medium that cannot be written to, the next listing reads the headers again
 
     def _touch(self, name: str) -> None:
         moment = now()
@@ -259,10 +258,8 @@ class FileStore(Store):
         if len(self._touched) > 100_000:
             self._touched.clear()
         self._touched[name] = moment
-        try:
+        with contextlib.suppress(OSError):  # evicted meanwhile, or a medium that cannot be written to: the block itself has been read
             self.files.touch(name)
-        except OSError:
-            pass  # evicted meanwhile, or a medium that cannot be written to: the block itself has been read
 
     def _make_room(self, written: int) -> None:
         """Evict down to the budget. The folder is looked through at the first write, and when this process's count reaches the budget."""

@@ -5,6 +5,7 @@ A reader never locks: a file is either the old one or the new one. Paths are mad
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import secrets
@@ -52,7 +53,7 @@ class Files(Protocol):
     def touch(self, name: str) -> None:
         """Mark as used now, where that can be done."""
 
-    def list(self, folder: str) -> Iterator[Found]:
+    def walk(self, folder: str) -> Iterator[Found]:
         """All files in and under a folder."""
 
     def sweep(self, older_than: float) -> int:
@@ -86,10 +87,8 @@ class LocalFiles:
             mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
         finally:
             os.close(fd)
-        try:
+        with contextlib.suppress(OSError, AttributeError):  # an older kernel, or none that has it: pages come one by one
             mapped.madvise(_POPULATE_READ)
-        except (OSError, AttributeError):
-            pass  # an older kernel, or none that has it: pages come one by one, which is slower and nothing else
         return mapped
 
     def head(self, name: str, size: int) -> bytes | None:
@@ -148,7 +147,7 @@ class LocalFiles:
     def touch(self, name: str) -> None:
         os.utime(self._path(name))
 
-    def list(self, folder: str) -> Iterator[Found]:
+    def walk(self, folder: str) -> Iterator[Found]:
         try:
             with os.scandir(self._path(folder)) as listing:
                 items = sorted(listing, key=lambda item: item.name)
@@ -156,7 +155,7 @@ class LocalFiles:
             return
         for item in items:
             if item.is_dir(follow_symlinks=False):
-                yield from self.list(f"{folder}/{item.name}")
+                yield from self.walk(f"{folder}/{item.name}")
                 continue
             try:
                 about = item.stat(follow_symlinks=False)
@@ -165,7 +164,7 @@ class LocalFiles:
             yield Found(f"{folder}/{item.name}", about.st_size, about.st_mtime)
 
     def sweep(self, older_than: float) -> int:
-        old = [f for f in self.list("tmp") if f.used < time.time() - older_than]
+        old = [f for f in self.walk("tmp") if f.used < time.time() - older_than]
         return sum(self.remove(f.name) for f in old)
 
     def others(self) -> list[str]:
@@ -237,7 +236,7 @@ class RemoteFiles:
     def touch(self, name: str) -> None:
         """An object store has no time of use: there, what was written first goes first."""
 
-    def list(self, folder: str) -> Iterator[Found]:
+    def walk(self, folder: str) -> Iterator[Found]:
         self.fs.invalidate_cache()
         try:
             found = self.fs.find(self._path(folder), detail=True)
@@ -249,7 +248,7 @@ class RemoteFiles:
     def sweep(self, older_than: float) -> int:
         if self.atomic:
             return 0
-        old = [f for f in self.list("tmp") if f.used < time.time() - older_than]
+        old = [f for f in self.walk("tmp") if f.used < time.time() - older_than]
         return sum(self.remove(f.name) for f in old)
 
     def others(self) -> list[str]:
@@ -263,7 +262,7 @@ class RemoteFiles:
 def _written(about: dict[str, Any]) -> float:
     """When a file was written, by whatever name its file system has for that."""
     for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
-        value = about.get(name)
+        value: Any = about.get(name)
         if isinstance(value, int | float):
             return float(value)
         if hasattr(value, "timestamp"):
