@@ -296,6 +296,30 @@ def draw_curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]
     return _save(figure, path)
 
 
+def draw_times(
+    lines: Mapping[str, Sequence[tuple[float, float]]], path: str | Path, *, title: str, x_label: str, y_label: str, colours: Mapping[str, str] | None = None
+) -> Path:
+    """Draw seconds against a size as a PNG, both logarithmic: a line for every name, as points (size, seconds).
+
+    Raises:
+        InputError: matplotlib is missing.
+    """
+    figure = _figure(6.4, 4.2)
+    axes = figure.add_subplot()
+    for place, (name, points) in enumerate(lines.items()):
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1.6, label=name, color=(colours or {}).get(name, f"C{place}"))
+    axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label)
+    ticks = sorted({x for points in lines.values() for x, _ in points})
+    axes.set_xticks(ticks, [f"{x:,.0f}" for x in ticks])
+    axes.minorticks_off()
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return _save(figure, path)
+
+
 def _mask_image(layout: Layout) -> Any:
     """RGB pixels of the packed mask. Sampled, never built token by token: the size does not depend on the context."""
     total, blocks = layout.total_tokens, layout.blocks

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from graphkv.errors import InputError
 from graphkv.kv import SegmentKV
 from graphkv.store.codecs import Codec, codec_named
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a store knows about one block without reading its keys and values.
-
-    Attributes:
-        key: its name. tokens: how many. nbytes: what it takes in the store.
-        codec, dtype: how it is stored, and what it is decoded to. label, model: what it was encoded from, for people.
-        used: when it was last read or written, seconds since 1970. pinned: never evicted.
-    """
-
-    key: str
-    tokens: int
-    nbytes: int
-    codec: str
-    dtype: str
-    label: str
-    model: str
-    used: float
-    pinned: bool = False
+from graphkv.store.entry import Entry, evictable
 
 
 class Store(ABC):
@@ -78,8 +56,12 @@ class Store(ABC):
     def unpin(self, key: str) -> None:
         """Let this block be evicted again."""
 
+    def keys(self) -> Iterator[str]:
+        """The keys of all blocks, in no order."""
+        return (entry.key for entry in self.entries())
+
     def __len__(self) -> int:
-        return sum(1 for _ in self.entries())
+        return sum(1 for _ in self.keys())
 
     @property
     def nbytes(self) -> int:
@@ -99,19 +81,3 @@ class Store(ABC):
         for entry in list(self.entries()):
             self.remove(entry.key)
 
-
-def evictable(entries: Iterable[Entry], excess: int) -> list[Entry]:
-    """The first entries that are not pinned and hold at least `excess` bytes together."""
-    chosen = []
-    for entry in entries:
-        if excess <= 0:
-            break
-        if not entry.pinned:
-            chosen.append(entry)
-            excess -= entry.nbytes
-    return chosen
-
-
-def now() -> float:
-    """Seconds since 1970."""
-    return time.time()

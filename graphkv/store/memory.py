@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from graphkv.errors import InputError
 from graphkv.kv import SegmentKV
-from graphkv.store.base import Entry, Store, now
+from graphkv.store.base import Store
 from graphkv.store.codecs import dtype_name
+from graphkv.store.entry import Entry
 
 
 class MemoryStore(Store):
@@ -50,7 +52,7 @@ class MemoryStore(Store):
             kept = self._blocks.get(key)
             if kept is None or kept.token_ids != tuple(token_ids):
                 return None
-            kept.used = now()
+            kept.used = time.time()
             self._blocks.move_to_end(key)
         return kept.block or self._decoded(kept)
 
@@ -72,6 +74,10 @@ class MemoryStore(Store):
             kept = list(self._blocks.items())
         for key, k in kept:
             yield Entry(key, len(k.token_ids), k.nbytes, self.codec.name, k.dtype, k.label, k.model, k.used, key in self._pins)
+
+    def keys(self) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._blocks))
 
     def remove(self, key: str) -> bool:
         with self._lock:
@@ -105,4 +111,4 @@ class _Kept:
         self.block = block if packed is None else None
         self.packed = packed or {}
         self.nbytes = block.nbytes if packed is None else sum(t.numel() * t.element_size() for t in packed.values())
-        self.used = now()
+        self.used = time.time()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graphkv.errors import InputError
-from graphkv.store.base import Store
-from graphkv.store.file import FileStore
-from graphkv.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from graphkv.store.base import Store
 
 PLACE = "GRAPHKV_STORE"
 SIZE = "GRAPHKV_STORE_SIZE"
@@ -31,12 +32,15 @@ def open_store(place: str | os.PathLike[str] | None = None, *, max_bytes: int | 
     The default store has a budget of 20 GiB, or ``GRAPHKV_STORE_SIZE``; every other has the budget that is given, or none.
 
     Raises:
-        StoreError: see :class:`FileStore`. InputError: a size that cannot be read.
+        StoreError: see :class:`graphkv.store.FileStore`. InputError: a size that cannot be read.
 
     Example:
         >>> open_store("memory").nbytes
         0
     """
+    from graphkv.store.file import FileStore
+    from graphkv.store.memory import MemoryStore
+
     if place is None:
         place = default_place()
         max_bytes = parse_size(os.environ.get(SIZE) or DEFAULT_SIZE) if max_bytes is None else max_bytes

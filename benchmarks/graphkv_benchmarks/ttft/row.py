@@ -29,6 +29,7 @@ from graphkv.graph import SegmentGraph
 from graphkv.model import EMBEDDED, GraphModel
 from graphkv.segments import Segment
 from graphkv.store import FileStore, MemoryStore
+from graphkv.store.tensors import from_bytes
 from graphkv.support import check_kernel
 
 from ..attention import nearest
@@ -196,13 +197,11 @@ def drop_pages(folder: Path) -> None:
 
 def read_speed(folder: Path, repeats: int) -> dict[str, float]:
     """Bytes a second of reading every entry, beside plain ``read`` of the same files; pages in memory, then dropped."""
-    from graphkv.store.entry import from_bytes
-
     store = FileStore(folder, read_only=True)
     keys = [entry.key for entry in store.entries()]
     files = {key: folder / "blocks" / key[:2] / f"{key}.safetensors" for key in keys}
     total = sum(path.stat().st_size for path in files.values())
-    ids = {key: from_bytes(store.files.read(f"blocks/{key[:2]}/{key}.safetensors"), key).token_ids for key in keys}
+    ids = {key: from_bytes(store.folder.read(key), key).token_ids for key in keys}
 
     def plain() -> None:
         kept = [path.read_bytes() for path in files.values()]
