@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,7 +106,7 @@ def _kept(store: Store, kv: SegmentKV, must_store: bool) -> SegmentKV:
         return kv
 
 
-def encoding_order(layout: Layout, keys: Sequence[str], found: Mapping[str, SegmentKV]) -> list[int]:
+def encoding_order(layout: Layout, keys: Sequence[str], found: Container[str]) -> list[int]:
     """The blocks to encode, one for each key that is missing: sources before targets, and else by key.
 
     The order, and with it the make-up of every batch, depends on content only: the same documents in another order

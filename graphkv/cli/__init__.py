@@ -1,6 +1,8 @@
 """The command line. One file a verb; nothing heavy is imported before a verb runs.
 
     ask.py      graphkv ask     answer a question from a file of documents
+    encode.py   graphkv encode  documents into a store
+    cache/      graphkv cache   look into a store and keep house
     show.py     graphkv show    draw a graph and its block mask; page.py and page.html make the HTML page
     train.py    graphkv train   train a model under a mixture of layouts
     demo.py     graphkv demo    the main job on the embedded model
@@ -17,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from graphkv.cli import ask, bench, demo, doctor, show, train
+from graphkv.cli import ask, bench, cache, demo, doctor, encode, show, train
 from graphkv.cli.common import guarded, set_debug
 
 app = typer.Typer(
@@ -26,8 +28,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for name, verb in (("ask", ask.ask), ("show", show.show), ("train", train.train), ("demo", demo.demo), ("doctor", doctor.doctor)):
+for name, verb in (("ask", ask.ask), ("encode", encode.encode), ("show", show.show), ("train", train.train), ("demo", demo.demo), ("doctor", doctor.doctor)):
     app.command(name)(guarded(verb))
+app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")
 
 

@@ -18,7 +18,7 @@ from graphkv.errors import GraphKVError, InputError
 if TYPE_CHECKING:
     from graphkv.engine import GraphKV
     from graphkv.graph import SegmentGraph
-    from graphkv.store import FileStore, Store
+    from graphkv.store import Store
     from graphkv_benchmarks.readers import Row
 
 P = ParamSpec("P")
@@ -136,20 +136,6 @@ def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | 
         from graphkv.engine import GraphKV
 
         return GraphKV.from_pretrained(model, dtype=dtype, max_segment_tokens=max_segment_tokens, store=store)
-
-
-def open_file_store(place: str | None, *, read_only: bool = False) -> FileStore:
-    """The store in files that a verb works on.
-
-    Raises:
-        InputError: the place is 'memory'. StoreError: it cannot be opened.
-    """
-    from graphkv.store import FileStore, open_store
-
-    store = open_store(place, read_only=read_only)
-    if not isinstance(store, FileStore):
-        raise InputError("a store in memory ends with its process: give a folder or an address with --store (or GRAPHKV_STORE)")
-    return store
 
 
 def warm_up(engine: GraphKV) -> None:
