@@ -6,7 +6,6 @@ take turns within each repeat, so a busy machine slows all of them; medians are 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import statistics
@@ -24,6 +23,7 @@ from graphkv_kernels import BlockPattern, available_kernels, block_mask, default
 from graphkv_kernels.masked import attend_masked
 
 from .machine import machine
+from .memory import peak_mb
 
 HOW = {
     "time": "median seconds over the repeats, kernels taking turns in each repeat, after one warm-up call",
@@ -244,7 +244,7 @@ def _warm_up(shape: Shape, runners: dict[str, _Runner]) -> tuple[dict[str, float
     for name, runner in runners.items():
         if name == "flex":
             runner.call()  # the compiler's memory is not the kernel's
-        peaks[name], outputs[name] = _peak_mb(runner.call)
+        peaks[name], outputs[name] = peak_mb(runner.call)
     del outputs["causal"]
     reference = "dense" if "dense" in outputs else default_kernel()
     bound = 1e-5 if shape.dtype == torch.float32 else 2**-7  # one unit in the last place of bfloat16's largest output
@@ -265,24 +265,6 @@ def _seconds(call: Callable[[], object], clock: Clock) -> float:
     return clock() - started
 
 
-def _status_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"no {field} in /proc/self/status")
-
-
-def _peak_mb(call: Call) -> tuple[float | None, Tensor]:
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = _status_mb("VmRSS")
-        out = call()
-        return round(_status_mb("VmHWM") - before, 1), out
-    except OSError:
-        return None, call()
-
-
 def _measure_block_mask(repeats: int, clock: Clock) -> dict[str, Any]:
     """A hundred thousand tokens in four hundred segments."""
     rows = {}
@@ -300,7 +282,7 @@ def _measure_block_mask(repeats: int, clock: Clock) -> dict[str, Any]:
 
 
 def _mask_peak(pattern: BlockPattern) -> float | None:
-    return _peak_mb(lambda: block_mask(pattern).kv_num_blocks)[0]
+    return peak_mb(lambda: block_mask(pattern).kv_num_blocks)[0]
 
 
 def _targets(shapes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from graphkv.plot import draw_times
 LABELS = {
     "sequential": "transformers' prefill",
     "cold_nearest": "cold, nearest neighbours",
-    "cold_block": "cold, each document alone",
+    "cold_ego": "cold, ego graph",
     "warm_disk": "warm from disk",
     "warm_memory": "warm from memory",
     "shuffled": "warm, shuffled",
 }
-COLOURS = {"sequential": "#1d3557", "cold_nearest": "#7b5ea7", "cold_block": "#2a9d8f", "warm_disk": "#e9a23b", "warm_memory": "#e76f51", "shuffled": "#adb5bd"}
+COLOURS = {"sequential": "#1d3557", "cold_nearest": "#7b5ea7", "cold_ego": "#2a9d8f", "warm_disk": "#e9a23b", "warm_memory": "#e76f51", "shuffled": "#adb5bd"}
 
 
 def draw_all(result: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -124,7 +124,8 @@ class Row:
         if not apart < _TOLERANCE[self.model.dtype]:
             raise ArithmeticError(f"sequential reading is {apart:.1e} (relative) away from the model's own forward: no time of it counts")
         cold = self.engine(self.memory).logits(self.alone, self.question, layout="block")
-        self.engine(self.disk).encode(self.alone, layout="block", prefix=())
+        for block in self.engine(self.memory).encode(self.alone, layout="block", prefix=()).blocks:
+            self.disk.put(block)
         for name, store in (("memory", self.memory), ("disk", self.disk)):
             if not torch.equal(self.engine(store).logits(self.alone, self.question, layout="block"), cold):
                 raise ArithmeticError(f"the logits over the store ({name}) are not those of the cold encoding: no time of it counts")
@@ -156,9 +157,6 @@ class Row:
                 stopping_criteria=[clock],
             )
         return Answered(stamps[0] - start, self.spec.decode / (stamps[-1] - stamps[0]), {})
-
-    def cold_block(self) -> Answered:
-        return self.ask(MemoryStore(), self.alone, "block")
 
     def cold_ego(self) -> Answered:
         return self.ask(MemoryStore(), self.ego, "graph")

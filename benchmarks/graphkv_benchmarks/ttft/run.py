@@ -24,8 +24,7 @@ MODELS = {QWEN: "bfloat16", "embedded": "float32"}
 
 WAYS = {
     "sequential": "transformers alone: documents and question as one prompt through model.generate()",
-    "cold_block": "ask() with an empty store, layout block: every document is encoded alone",
-    "cold_ego": "ask() with an empty store, layout graph: the first document reads all others",
+    "cold_ego": "ask() with an empty store, layout graph: the first document reads all others; each is encoded once",
     "cold_nearest": "ask() with an empty store, layout graph: every document reads its four neighbours on a ring, so each is encoded twice",
     "warm_memory": "ask() with layout block, everything in a MemoryStore",
     "shuffled": "the same, the documents in another order at each repeat",

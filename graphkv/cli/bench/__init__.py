@@ -7,6 +7,7 @@ import typer
 from graphkv.cli.bench.answer_time import answer_time
 from graphkv.cli.bench.attention import attention
 from graphkv.cli.bench.citation_world import citation_world
+from graphkv.cli.bench.codecs import codecs
 from graphkv.cli.bench.ttft import ttft
 from graphkv.cli.common import guarded
 
@@ -14,6 +15,7 @@ app = typer.Typer(help="Measure kernels and models.", no_args_is_help=True)
 app.command("answer-time")(guarded(answer_time))
 app.command("attention")(guarded(attention))
 app.command("citation-world")(guarded(citation_world))
+app.command("codecs")(guarded(codecs))
 app.command("ttft")(guarded(ttft))
 
 
