@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Role = Literal["prefix", "source", "target", "question"]
 Rounds = int | Literal["topological"]
+Positions = int | str
+"""``tight``, ``paper``, ``sequential``, or a number of positions a round; see :func:`place`."""
 Reads = tuple[str, int]  # a block, named by segment and round
 
 
@@ -260,7 +262,7 @@ def place(
     *,
     prefix: int,
     question: int,
-    positions: str = "tight",
+    positions: Positions = "tight",
     view: str = "all",
     prefix_visible: bool = False,
     max_round: int | None = None,
@@ -274,7 +276,8 @@ def place(
         lengths: tokens of each segment. prefix, question: tokens of each; 0 for none.
         positions: ``tight``: each round starts where the longest block of the round before ends (official Arxiv-QA
             code). ``paper``: round r starts at P + r·L, the question at P + (rounds+1)·L, L the longest segment.
-            ``sequential``: one block after the other.
+            ``sequential``: one block after the other. A number N: as ``paper`` with L = N, whatever the longest segment is, so that
+            a target's distance to its sources, and with it its key in a store, is the same in every graph.
         view: ``all``: the question reads prefix and every block. ``final``: prefix and each segment's last block.
         prefix_visible: whether the segments read the prefix (as in PCW and APE).
         max_round: the number of rounds, for ``paper`` positions; by default the highest round that has a block.
@@ -282,6 +285,11 @@ def place(
     Raises:
         LayoutError: an unknown option value. GraphError: no blocks.
     """
+    longest = max(lengths.values(), default=0)
+    if isinstance(positions, int) and not isinstance(positions, bool):
+        if positions < longest:
+            raise LayoutError(f"positions={positions} must be at least the longest segment, which has {longest} tokens; cut it with max_segment_tokens")
+        longest, positions = positions, "paper"
     for kind, got, valid in (("positions", positions, ("tight", "paper", "sequential")), ("view", view, ("all", "final"))):
         if got not in valid:
             raise LayoutError(one_of(f"{kind} option", got, valid))
@@ -291,7 +299,6 @@ def place(
         raise GraphError("the graph has no segments: expected at least one")
     offset = int(prefix > 0)
     index = {block: i + offset for i, block in enumerate(reads)}
-    longest = max(lengths.values())
     rounds = max(r for _, r in reads)
     round_start: dict[int, int] = {0: prefix}
     for r in range(1, rounds + 2):
@@ -311,6 +318,6 @@ def place(
     last = {segment: i for (segment, _), i in index.items()}  # by round, so the last one stays
     shown = sorted(last.values()) if view == "final" else list(index.values())
     exposed = (0, *shown) if prefix else tuple(shown)
-    end = {"tight": round_start[rounds + 1], "sequential": running, "paper": prefix + ((max_round if max_round is not None else rounds) + 1) * longest}[positions]
+    end = {"tight": round_start[rounds + 1], "sequential": running, "paper": prefix + ((max_round if max_round is not None else rounds) + 1) * longest}[str(positions)]
     blocks.append(Block(None, "question", rounds, question, end, exposed, end))
     return Layout(name, tuple(blocks), temperature, scale, dict(options or {}))

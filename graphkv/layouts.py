@@ -15,7 +15,7 @@ from typing import Any
 
 from graphkv.errors import DocumentError, GraphError, LayoutError, check_count, one_of
 from graphkv.graph import SegmentGraph
-from graphkv.layout import Block, Layout, Rounds, place, rounds_of
+from graphkv.layout import Block, Layout, Positions, Rounds, place, rounds_of
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def ape(graph: SegmentGraph, sizes: Sizes, *, temperature: float = 0.9, scale: f
     return _place("ape", _alone(graph), sizes, prefix_visible=True, temperature=float(temperature), scale=float(scale))
 
 
-def graph(graph: SegmentGraph, sizes: Sizes, *, rounds: Rounds = 1, view: str = "all", positions: str = "tight", prefix_visible: bool = False) -> Layout:
+def graph(graph: SegmentGraph, sizes: Sizes, *, rounds: Rounds = 1, view: str = "all", positions: Positions = "tight", prefix_visible: bool = False) -> Layout:
     """Graph-KV (arXiv 2506.07334): every target is re-encoded reading its sources, along the edges as given.
 
     With the defaults this is the paper's attention (section 3) under the shared positions of the official Arxiv-QA
@@ -123,7 +123,7 @@ def graph(graph: SegmentGraph, sizes: Sizes, *, rounds: Rounds = 1, view: str = 
     return _place("graph", blocks, sizes, positions=positions, view=view, prefix_visible=prefix_visible, max_round=rounds if isinstance(rounds, int) else None)
 
 
-def graph_full(graph: SegmentGraph, sizes: Sizes, *, rounds: Rounds = 1, view: str = "all", positions: str = "tight", prefix_visible: bool = False) -> Layout:
+def graph_full(graph: SegmentGraph, sizes: Sizes, *, rounds: Rounds = 1, view: str = "all", positions: Positions = "tight", prefix_visible: bool = False) -> Layout:
     """Graph-KV "Full" (arXiv 2506.07334, section 4.1): every segment reads every other segment; given edges are not used.
 
     ::
@@ -143,7 +143,7 @@ def graph_full(graph: SegmentGraph, sizes: Sizes, *, rounds: Rounds = 1, view: s
     return _place("graph_full", blocks, sizes, positions=positions, view=view, prefix_visible=prefix_visible, max_round=rounds if isinstance(rounds, int) else None)
 
 
-def graph_topk(graph: SegmentGraph, sizes: Sizes, *, m: int = 3, view: str = "all", positions: str = "tight", prefix_visible: bool = False) -> Layout:
+def graph_topk(graph: SegmentGraph, sizes: Sizes, *, m: int = 3, view: str = "all", positions: Positions = "tight", prefix_visible: bool = False) -> Layout:
     """Graph-KV "Top-m" (arXiv 2506.07334, section 4.1): the m best segments are the sources of the rest.
 
     Best by `score`; without scores the graph's order counts, best first (as retrievers return it). The paper uses
@@ -165,7 +165,7 @@ def graph_topk(graph: SegmentGraph, sizes: Sizes, *, m: int = 3, view: str = "al
 
 
 def graph_hops(
-    graph: SegmentGraph, sizes: Sizes, *, tiers: Sequence[int] = (1, 3), view: str = "all", positions: str = "tight", prefix_visible: bool = False
+    graph: SegmentGraph, sizes: Sizes, *, tiers: Sequence[int] = (1, 3), view: str = "all", positions: Positions = "tight", prefix_visible: bool = False
 ) -> Layout:
     """Graph-KV "2-hop" and "3-hop" (arXiv 2506.07334, section 4.1): tiers of ranked segments, each reading the tier before.
 

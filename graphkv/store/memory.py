@@ -54,7 +54,7 @@ class MemoryStore(Store):
                 return None
             kept.used = time.time()
             self._blocks.move_to_end(key)
-        return kept.block or self._decoded(kept)
+        return self._decoded(kept) if kept.block is None else kept.block
 
     def put(self, block: SegmentKV) -> SegmentKV:
         kept = _Kept(block, None if self.codec.name == "exact" else self.codec.pack(block))
@@ -67,7 +67,7 @@ class MemoryStore(Store):
                     if self.max_bytes is None or self._nbytes <= self.max_bytes:
                         break
                     self._drop(key)
-        return kept.block or self._decoded(kept)
+        return self._decoded(kept) if kept.block is None else kept.block
 
     def entries(self) -> Iterator[Entry]:
         with self._lock:
