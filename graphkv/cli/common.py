@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
-from graphkv.errors import GraphKVError, InputError
+from graphkv.errors import GraphKVError, InputError, StoreWarning
 
 if TYPE_CHECKING:
     from graphkv.engine import GraphKV
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_PLAIN = warnings.formatwarning
 _DEBUG: ContextVar[bool] = ContextVar("graphkv_debug", default=False)
 
 Model = Annotated[str | None, typer.Option("--model", "-m", help="A folder or a hub id; the embedded model without it.", show_default=False)]
@@ -52,6 +54,7 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        before, warnings.formatwarning = warnings.formatwarning, _warning_line  # type: ignore[assignment]
         try:
             return verb(*args, **kwargs)
         except (GraphKVError, PermissionError, FileExistsError, NotADirectoryError) as error:
@@ -60,8 +63,17 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
             # As text, not as markup: a message may hold square brackets.
             typer.secho(f"error: {' '.join(str(error).split())}", fg=typer.colors.RED, err=True)
             raise typer.Exit(2) from None
+        finally:
+            warnings.formatwarning = before
 
     return run
+
+
+def _warning_line(message: Warning | str, category: type[Warning], *where: Any) -> str:
+    """A warning of ours as one line; of others as Python writes it."""
+    if issubclass(category, StoreWarning):
+        return f"warning: {' '.join(str(message).split())}\n"
+    return _PLAIN(message, category, *where)
 
 
 def print_json(value: Any) -> None:
