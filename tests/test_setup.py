@@ -28,7 +28,18 @@ CORE: dict[str, set[str]] = {
     "layout": TORCH,
     "layouts": TORCH,
     "kv": TORCH,
-    "store": TORCH,
+    "store.entry": {"xxhash"},
+    "store.manifest": set(),
+    "store.files": {"fsspec"},
+    "store.folder": set(),
+    "store.archive": set(),
+    "store.codecs": TORCH,
+    "store.tensors": TORCH | {"safetensors"},
+    "store.base": set(),
+    "store.memory": TORCH,
+    "store.file": set(),
+    "store.place": {"platformdirs"},
+    "store": set(),
     "progress": {"rich"},
     "prompt": {"jinja2"},
     "attention": TORCH | {"graphkv_kernels"},
@@ -40,6 +51,7 @@ CORE: dict[str, set[str]] = {
     "assemble": TORCH,
     "generate": TORCH,
     "engine": TORCH,
+    "bulk": TORCH,
     "plot": {"networkx", "numpy", "matplotlib"},
     "train.checkpoint": TORCH | {"safetensors"},
     "train.metrics": set(),
@@ -58,7 +70,7 @@ CORE: dict[str, set[str]] = {
     "train.curve": set(),
     "train.loop": TORCH,
 }
-LAZY = {"matplotlib", "syntok", "rich", "bm25s", "faiss", "flash_attn", "peft"}
+LAZY = {"fsspec", "platformdirs", "matplotlib", "syntok", "rich", "bm25s", "faiss", "flash_attn", "peft"}
 """Imported inside functions only, whoever imports them."""
 EXCEPTIONS = {("layout", "graphkv.plot")}
 """`Layout.draw` calls the drawing that imports layouts; it does so inside the method."""
@@ -87,7 +99,8 @@ def top(module: str) -> str:
 @pytest.mark.parametrize("name", CORE)
 def test_arrows_point_down(name: str) -> None:
     above = list(CORE)[: list(CORE).index(name)]
-    for module, _ in imports(ROOT / "graphkv" / f"{name.replace('.', '/')}.py"):
+    path = ROOT / "graphkv" / name.replace(".", "/")
+    for module, _ in imports(path / "__init__.py" if path.is_dir() else path.with_suffix(".py")):
         if top(module) in sys.stdlib_module_names or (name, module) in EXCEPTIONS:
             continue
         if top(module) == "graphkv":
@@ -97,8 +110,9 @@ def test_arrows_point_down(name: str) -> None:
 
 
 def test_every_core_module_has_its_place() -> None:
-    found = {p.stem for p in (ROOT / "graphkv").glob("*.py")} | {f"train.{p.stem}" for p in (ROOT / "graphkv" / "train").glob("*.py")}
-    assert found - {"__init__", "train.__init__"} == set(CORE)
+    found = {p.stem for p in (ROOT / "graphkv").glob("*.py")} | {"store"}
+    found |= {f"{package}.{p.stem}" for package in ("train", "store") for p in (ROOT / "graphkv" / package).glob("*.py")}
+    assert found - {"__init__", "train.__init__", "store.__init__"} == set(CORE)
 
 
 def test_packages_keep_their_distance() -> None:

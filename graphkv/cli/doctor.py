@@ -37,7 +37,7 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
-    for title in ("machine", "software", "embedded model"):
+    for title in ("machine", "software", "embedded model", "default store"):
         typer.secho(title, bold=True)
         for key, value in found[title.replace(" ", "_")].items():
             typer.echo(f"  {key.replace('_', ' '):<14} {_plain(value)}")
@@ -60,6 +60,7 @@ def inspect_machine() -> dict[str, Any]:
     import torch
 
     from graphkv.model import EMBEDDED
+    from graphkv.store.place import DEFAULT_SIZE, SIZE, default_place
     from graphkv_kernels import available_kernels, default_kernel
 
     cuda = torch.cuda.is_available()
@@ -81,6 +82,7 @@ def inspect_machine() -> dict[str, Any]:
             "torch_threads": torch.get_num_threads(),
         },
         "embedded_model": {"present": weights.is_file(), "size_mib": round(weights.stat().st_size / 2**20, 1) if weights.is_file() else None},
+        "default_store": {"place": default_place(), "budget": os.environ.get(SIZE) or DEFAULT_SIZE},
         "kernels": available_kernels(),
         "default_kernel": default_kernel("cuda" if cuda else "cpu"),
         "extras": {name: find_spec(module) is not None for name, module in EXTRAS.items()},
