@@ -75,10 +75,10 @@ def encode_context(
             found[key] = hit.to(devices)
     reused = tuple(key in found for key in keys)
     missing = encoding_order(layout, keys, found)
-    total, done = sum(len(ids[i]) for i in missing), 0
+    total, done, keeper = sum(len(ids[i]) for i in missing), 0, _Keeper(store, must_store)
     for batch in batches(layout, missing, keys, [len(t) for t in ids], batch_tokens):
         for kv in encode_batch(model, layout, batch, ids, keys, found):
-            found[kv.key] = _kept(store, kv, must_store).to(devices)
+            found[kv.key] = keeper.put(kv).to(devices)
         done += sum(len(ids[i]) for i in batch)
         if progress:
             progress(done, total)
@@ -88,22 +88,32 @@ def encode_context(
 
 def block_keys(model: GraphModel, store: Store, layout: Layout, ids: Sequence[Sequence[int]]) -> list[str]:
     """The name of every block but the question in `store`, in packed order; see :func:`graphkv.kv.block_key`."""
-    keys: list[str] = []
+    identity, keys = model.identity, list[str]()
     for block, token_ids in zip(layout.blocks[:-1], ids, strict=True):
         sources = [(keys[j], layout.blocks[j].position - block.position) for j in block.reads]
-        keys.append(block_key(model.identity, token_ids, sources, store.codec.name))
+        keys.append(block_key(identity, token_ids, sources, store.codec.name))
     return keys
 
 
-def _kept(store: Store, kv: SegmentKV, must_store: bool) -> SegmentKV:
-    """What later reads will see of a block; itself if the store cannot keep it and need not."""
-    try:
-        return store.put(kv)
-    except StoreError as error:
-        if must_store:
-            raise
-        warnings.warn(f"{error}; the answer is right, but the documents will be encoded again next time", StoreWarning, stacklevel=2)
-        return kv
+class _Keeper:
+    """Puts blocks into a store. Where that need not succeed, the first failure is a warning and the last attempt of this call."""
+
+    def __init__(self, store: Store, must_store: bool) -> None:
+        self.store, self.must_store, self.failed = store, must_store, False
+
+    def put(self, kv: SegmentKV) -> SegmentKV:
+        """What later reads will see of the block, kept or not: so what reads it has the numbers that its key promises."""
+        if not self.failed:
+            try:
+                return self.store.put(kv)
+            except StoreError as error:
+                if self.must_store:
+                    raise
+                self.failed = True
+                kept = self.store.as_stored(kv)  # a codec that cannot hold these numbers is an error all the same
+                warnings.warn(f"{error}; the answer is right, but the documents will be encoded again next time", StoreWarning, stacklevel=4)
+                return kept
+        return self.store.as_stored(kv)
 
 
 def encoding_order(layout: Layout, keys: Sequence[str], found: Container[str]) -> list[int]:

@@ -43,11 +43,11 @@ def encode(
 
     \b
     $ graphkv encode papers.jsonl --store kv
-    12 blocks: 0 were there, 12 encoded (449 tokens)
-    kv: 12 blocks, 3.1 MiB
+    10 blocks: 0 were there, 10 encoded (449 tokens)
+    kv: 10 blocks, 3.1 MiB
     $ graphkv encode papers.jsonl --store kv
-    12 blocks: 12 were there, 0 encoded (0 tokens)
-    kv: 12 blocks, 3.1 MiB
+    10 blocks: 10 were there, 0 encoded (0 tokens)
+    kv: 10 blocks, 3.1 MiB
     $ graphkv ask papers.jsonl "Who wrote Ruby Geyser?" --store kv
     """
     from graphkv.store.place import format_size, open_store, parse_size

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from graphkv.errors import InputError
 from graphkv.kv import SegmentKV
-from graphkv.store.codecs import Codec, codec_named
+from graphkv.store.codecs import Codec, codec_named, dtype_name
 from graphkv.store.entry import Entry, evictable
 
 
@@ -35,6 +36,13 @@ class Store(ABC):
     @abstractmethod
     def put(self, block: SegmentKV) -> SegmentKV:
         """Keep a block, evict others if the budget asks for it, and return the block as later reads will see it."""
+
+    def as_stored(self, block: SegmentKV) -> SegmentKV:
+        """The block as it would be read back: itself under ``exact``, else what the codec leaves of it. Raises StoreError as the codec does."""
+        if self.codec.name == "exact":
+            return block
+        keys, values = self.codec.unpack(self.codec.pack(block), dtype_name(block.keys[0].dtype))
+        return replace(block, keys=keys, values=values)
 
     @abstractmethod
     def __contains__(self, key: object) -> bool:

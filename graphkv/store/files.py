@@ -174,6 +174,17 @@ class LocalFiles:
             return []
 
 
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Each cloud's library has errors of its own (no credentials, no route): all become OSErrors, which the store words."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
 class RemoteFiles:
     """Any file system of fsspec."""
 
@@ -188,24 +199,32 @@ class RemoteFiles:
         self.root = self.root.rstrip("/")
         protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
         self.atomic = bool(protocols & _ATOMIC)
-        if self.fs.isfile(self.root):
+        try:
+            with _as_os_error():
+                is_file = self.fs.isfile(self.root)
+        except OSError as error:
+            raise StoreError(f"the store {url!r} cannot be opened: {error}") from error
+        if is_file:
             raise StoreError(f"the store {url} is a file: expected a folder, or a name where one can be made")
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
 
+    @_as_os_error()
     def read(self, name: str) -> Any | None:
         try:
             return bytearray(self.fs.cat_file(self._path(name)))
         except FileNotFoundError:
             return None
 
+    @_as_os_error()
     def head(self, name: str, size: int) -> bytes | None:
         try:
             return bytes(self.fs.cat_file(self._path(name), start=0, end=size))
         except FileNotFoundError:
             return None
 
+    @_as_os_error()
     def write(self, name: str, data: Any) -> None:
         path = self._path(name)
         if self.atomic:
@@ -222,6 +241,7 @@ class RemoteFiles:
                 self.fs.rm_file(temporary)
             raise
 
+    @_as_os_error()
     def remove(self, name: str) -> bool:
         try:
             self.fs.rm_file(self._path(name))
@@ -229,6 +249,7 @@ class RemoteFiles:
             return False
         return True
 
+    @_as_os_error()
     def exists(self, name: str) -> bool:
         self.fs.invalidate_cache()
         return bool(self.fs.isfile(self._path(name)))
@@ -237,9 +258,10 @@ class RemoteFiles:
         """An object store has no time of use: there, what was written first goes first."""
 
     def walk(self, folder: str) -> Iterator[Found]:
-        self.fs.invalidate_cache()
         try:
-            found = self.fs.find(self._path(folder), detail=True)
+            with _as_os_error():
+                self.fs.invalidate_cache()
+                found = self.fs.find(self._path(folder), detail=True)
         except FileNotFoundError:
             return
         for path, about in sorted(found.items()):
@@ -251,6 +273,7 @@ class RemoteFiles:
         old = [f for f in self.walk("tmp") if f.used < time.time() - older_than]
         return sum(self.remove(f.name) for f in old)
 
+    @_as_os_error()
     def others(self) -> list[str]:
         self.fs.invalidate_cache()
         try:

@@ -60,10 +60,8 @@ class Folder:
 
     def read(self, key: str) -> Any | None:
         """The bytes of an entry, None if there is none. Raises StoreError if they cannot be read."""
-        try:
+        with self._reading():
             return self.files.read(_name(key))
-        except OSError as error:
-            raise StoreError(f"the store {self.place} cannot be read: {error.strerror or error}") from error
 
     def write(self, key: str, data: Any) -> None:
         """An entry, whole or not at all. Raises StoreError: no room, or it cannot be written to."""
@@ -86,7 +84,8 @@ class Folder:
             self.files.touch(_name(key))
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.files.exists(_name(key))
+        with self._reading():
+            return isinstance(key, str) and self.files.exists(_name(key))
 
     def keys(self) -> Iterator[str]:
         """All keys, in no order."""
@@ -99,11 +98,12 @@ class Folder:
 
     def entries(self) -> Iterator[Entry]:
         """What is there, least recently used first. Reads the manifest and the headers that it lacks, and completes it."""
-        known = read_manifest(self.files.read(MANIFEST))
-        pins = self.pins()
-        found = list(self._found())
+        pins, found = self.pins(), self._found()
+        with self._reading():
+            known = read_manifest(self.files.read(MANIFEST))
         about = {key: known[key] for key, f in found if key in known and known[key][0] == f.size}
-        fresh = {key: seen for key, f in found if key not in about and (seen := self._peek(f)) is not None}
+        with self._reading():
+            fresh = {key: seen for key, f in found if key not in about and (seen := self._peek(f)) is not None}
         about |= fresh
         if (fresh or len(about) != len(known)) and not self.read_only:
             with contextlib.suppress(OSError):  # it only saves time: where nothing can be written, the next listing reads the headers again
@@ -135,7 +135,8 @@ class Folder:
 
     def pins(self) -> frozenset[str]:
         """Keys that are pinned."""
-        return frozenset(found.name.rpartition("/")[2] for found in self.files.walk("pins"))
+        with self._reading():
+            return frozenset(found.name.rpartition("/")[2] for found in self.files.walk("pins"))
 
     def prune(self, max_bytes: int) -> tuple[list[Entry], int]:
         """Evict the least recently used entries until at most `max_bytes` are left, or only pinned ones, and sweep up.
@@ -184,6 +185,13 @@ class Folder:
             raise StoreError(f"the store {self.place} was opened read-only")
 
     @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"the store {self.place} cannot be read: {error.strerror or error}") from error
+
+    @contextlib.contextmanager
     def _writing(self, what: str) -> Iterator[None]:
         try:
             yield
@@ -192,27 +200,26 @@ class Folder:
 
     def _check_marker(self) -> bool:
         """Whether the folder is marked as a store; False for one that is yet to be made."""
-        try:
+        with self._reading():
             data = self.files.read(MARKER)
-            if data is None:
-                others: set[str] = set(self.files.others()) - {"blocks", "pins", "tmp", MANIFEST}
-                if others:
-                    raise StoreError(f"{self.place} is no store: expected an empty or a new folder, found {sorted(others)[0]!r} in it")
-                return False
+            others = set(self.files.others()) - {"blocks", "pins", "tmp", MANIFEST} if data is None else set()
+        if others:
+            raise StoreError(f"{self.place} is no store: expected an empty or a new folder, found {min(others)!r} in it")
+        if data is None:
+            return False
+        try:
             version = json.loads(bytes(data))["graphkv_store"]
-        except OSError as error:
-            raise StoreError(f"the store {self.place} cannot be read: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{self.place}/{MARKER} is damaged: delete that file if the folder is a store of graphkv; it is written again") from error
         if version != FORMAT:
             raise StoreError(f"the store {self.place} is of version {version!r}, this graphkv reads version {FORMAT}: give another folder, or use the graphkv that made it")
         return True
 
-    def _found(self) -> Iterator[tuple[str, Found]]:
-        for found in self.files.walk("blocks"):
-            key = found.name.rpartition("/")[2].removesuffix(SUFFIX)
-            if _KEY.fullmatch(key) and found.name == _name(key):
-                yield key, found
+    def _found(self) -> list[tuple[str, Found]]:
+        with self._reading():
+            listing = list(self.files.walk("blocks"))
+        named = ((found.name.rpartition("/")[2].removesuffix(SUFFIX), found) for found in listing)
+        return [(key, found) for key, found in named if _KEY.fullmatch(key) and found.name == _name(key)]
 
     def _peek(self, found: Found) -> list[Any] | None:
         """What the header says, unchecked: for listings only."""

@@ -27,7 +27,7 @@ def default_place() -> str:
 
 
 def open_store(place: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None, codec: str = "exact", read_only: bool = False) -> Store:
-    """A store by its place: a folder, an fsspec address, ``memory`` for this process only, None for the default store.
+    """A store by its place: a folder, an fsspec address, ``memory`` for this process only (``./memory`` is a folder), None for the default store.
 
     The default store has a budget of 20 GiB, or ``GRAPHKV_STORE_SIZE``; every other has the budget that is given, or none.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphkv.kv import SegmentKV
 from graphkv.store.codecs import CODECS, Codec, dtype_name
-from graphkv.store.entry import CHECKSUM, CHECKSUM_SIZE, FORMAT, check, head_length, seal
+from graphkv.store.entry import CHECKSUM, CHECKSUM_SIZE, FORMAT, DamagedEntry, check, head_length, seal
 
 _DTYPES = {
     "F64": torch.float64,
@@ -50,6 +50,8 @@ def from_bytes(data: Any, key: str) -> SegmentKV:
     """
     header = check(data, key)
     meta = header.pop("__metadata__")
+    if meta.get("codec") not in CODECS or not hasattr(torch, meta.get("dtype", "")) or any(about["dtype"] not in _DTYPES for about in header.values()):
+        raise DamagedEntry(f"it was written by another version: codec {meta.get('codec')!r}, dtype {meta.get('dtype')!r}")
     base = head_length(memoryview(data)[:8])
     tensors = {name: _view(data, base, about) for name, about in header.items() if name != CHECKSUM}
     keys, values = CODECS[meta["codec"]].unpack(tensors, meta["dtype"])

@@ -180,7 +180,7 @@ def _load(model: str | None, dtype: str, kernel: str | None) -> None:
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    _ENGINE = GraphKV.from_pretrained(model, dtype=dtype, kernel=kernel)
+    _ENGINE = GraphKV.from_pretrained(model, dtype=dtype, kernel=kernel, store="memory")
 
 
 def _leave_with_parent() -> None:

@@ -25,7 +25,7 @@ def export(
 
     \b
     $ graphkv cache export papers.tar --store kv
-    wrote 12 blocks to papers.tar (3.1 MiB)
+    wrote 10 blocks to papers.tar (3.1 MiB)
     """
     from graphkv.progress import late_progress
     from graphkv.store.archive import export_blocks
@@ -51,7 +51,7 @@ def import_(
 
     \b
     $ graphkv cache import papers.tar --store kv2
-    12 blocks came in, 0 were there
+    10 blocks came in, 0 were there
     """
     from graphkv.progress import late_progress
     from graphkv.store.archive import import_blocks

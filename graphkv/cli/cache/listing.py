@@ -53,8 +53,8 @@ def info(blocks: Blocks = None, store: StorePlace = None, as_json: Json = False)
     \b
     $ graphkv cache info --store kv
     place: /home/me/kv
-    blocks: 12, 449 tokens, 3.1 MiB; 0 pinned (0 B)
-    embedded, float32, exact: 12 blocks, 3.1 MiB
+    blocks: 10, 449 tokens, 3.1 MiB; 0 pinned (0 B)
+    embedded, float32, exact: 10 blocks, 3.1 MiB
     """
     folder = open_folder(store)
     entries = list(folder.entries())
