@@ -192,5 +192,43 @@ def test_what_killed_writers_left_is_swept_up_when_it_is_old(tmp_path: Path) -> 
     assert not left.exists() and fresh.exists()
 
 
+def test_a_codec_of_a_later_version_is_a_miss(kept: tuple[FileStore, Path]) -> None:
+    from graphkv.store.entry import seal
+
+    store, path = kept
+    data = bytearray(path.read_bytes().replace(b'"exact"', b'"exakt"'))
+    seal(data)
+    path.write_bytes(data)
+    with pytest.warns(StoreWarning, match="written by another version: codec 'exakt'"):
+        assert read(store) is None
+
+
+def test_without_room_a_lossy_block_is_read_as_it_would_have_been_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a target that does find room would be kept under a key that promises other numbers."""
+    model = (tiny_model(), byte_tokenizer())
+    kept = GraphKV.from_pretrained(model, store=FileStore(tmp_path / "kv", codec="int4")).logits(GRAPH, random_ids(4), rounds=2)
+    monkeypatch.setattr(LocalFiles, "write", lambda *_: _raise(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.warns(StoreWarning) as warned:
+        full = GraphKV.from_pretrained(model, store=FileStore(tmp_path / "full", codec="int4")).logits(GRAPH, random_ids(4), rounds=2)
+    assert full.equal(kept) and len(warned) == 1, "one warning a call"
+
+
+def test_errors_of_a_cloud_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    class NoCredentials(Exception):
+        pass
+
+    store = FileStore("memory://cloud")
+    fs = type(fsspec.filesystem("memory"))
+    for name in ("cat_file", "pipe_file", "find"):
+        monkeypatch.setattr(fs, name, lambda *_, **__: _raise(NoCredentials("no credentials")))
+    for call in (lambda: store.get(block(1).key, ()), lambda: store.put(block(1)), lambda: list(store.entries()), lambda: store.nbytes):
+        with pytest.raises(StoreError, match="NoCredentials: no credentials"):
+            call()
+    with pytest.raises(StoreError, match="cannot be opened"):
+        FileStore("nonsense://bucket/kv")
+
+
 def _raise(error: BaseException) -> None:
     raise error
