@@ -105,7 +105,10 @@ class _Keeper:
         """What later reads will see of the block, kept or not: so what reads it has the numbers that its key promises."""
         if not self.failed:
             try:
-                return self.store.put(kv)
+                kept = self.store.put(kv)
+                if self.must_store and kv.key not in self.store:
+                    raise StoreError(f"the store did not keep a block of {kv.nbytes:,} bytes: it is read-only, or its budget is smaller than that")
+                return kept
             except StoreError as error:
                 if self.must_store:
                     raise

@@ -41,7 +41,7 @@ from transformers.masking_utils import sdpa_mask
 import graphkv_kernels
 from graphkv.attention import REWEIGH, Encoding, Reweigh, answer_attention, encode_attention
 from graphkv.errors import InputError, KernelError, ModelError, UnsupportedModelError
-from graphkv.support import check_config, check_kernel, ropes_of, tokenizer_digest
+from graphkv.support import check_config, check_kernel, place_of, ropes_of, tokenizer_digest
 from graphkv_kernels import BlockPattern
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -114,7 +114,7 @@ class GraphModel:
             ModelError: no such folder, or no checkpoint in it.
         """
         check_kernel(kernel)
-        where = _place(name)
+        where = place_of(name, EMBEDDED)
         if dtype is None and name is None:
             dtype = torch.float32  # stored in 16 bits to be small; a CPU is fastest in float32
         kwargs = {"device_map": device_map} if device_map is not None else {}
@@ -143,7 +143,7 @@ class GraphModel:
             ModelError: no such folder, or no config or tokenizer in it.
         """
         check_kernel(kernel)
-        where = _place(name)
+        where = place_of(name, EMBEDDED)
         try:
             config = AutoConfig.from_pretrained(where)
             tokenizer = AutoTokenizer.from_pretrained(where)
@@ -390,17 +390,3 @@ class GraphModel:
                 yield
         finally:
             REWEIGH.reset(token)
-
-
-def _place(name: str | Path | None) -> str:
-    """The folder or hub id to load from, None being the embedded model. Raises ModelError if it is meant as a folder and is none."""
-    if name is not None and not isinstance(name, str | Path):
-        raise ModelError(f"expected a folder, a hub id, a (model, tokenizer) pair or nothing, got {type(name).__name__}")
-    path = EMBEDDED if name is None else Path(name)
-    looks_local = name is None or isinstance(name, Path) or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
-    path = path.expanduser()
-    if path.exists() and not (path / "config.json").is_file():
-        raise ModelError(f"{path} is not a model folder: expected config.json, model.safetensors and a tokenizer in it")
-    if looks_local and not path.exists():
-        raise ModelError(f"no such model folder: {path}; give a folder with config.json, a hub id such as Qwen/Qwen2.5-0.5B, or nothing for the embedded model")
-    return str(path) if path.exists() else str(name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 import graphkv_kernels
-from graphkv.errors import KernelError, UnsupportedModelError, one_of
+from graphkv.errors import KernelError, ModelError, UnsupportedModelError, one_of
 from graphkv.kv import Rope
 
 
@@ -78,3 +79,17 @@ def tokenizer_digest(tokenizer: Any) -> str:
     else:
         about = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "added": tokenizer.get_added_vocab()}
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def place_of(name: str | Path | None, embedded: Path) -> str:
+    """The folder or hub id to load from, None being the `embedded` model. Raises ModelError if it is meant as a folder and is none."""
+    if name is not None and not isinstance(name, str | Path):
+        raise ModelError(f"expected a folder, a hub id, a (model, tokenizer) pair or nothing, got {type(name).__name__}")
+    path = embedded if name is None else Path(name)
+    looks_local = name is None or isinstance(name, Path) or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
+    path = path.expanduser()
+    if path.exists() and not (path / "config.json").is_file():
+        raise ModelError(f"{path} is not a model folder: expected config.json, model.safetensors and a tokenizer in it")
+    if looks_local and not path.exists():
+        raise ModelError(f"no such model folder: {path}; give a folder with config.json, a hub id such as Qwen/Qwen2.5-0.5B, or nothing for the embedded model")
+    return str(path) if path.exists() else str(name)

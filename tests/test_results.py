@@ -11,8 +11,11 @@ import pytest
 
 from graphkv import GraphKV
 from graphkv_benchmarks.citation_bench.tables import markdown
+from graphkv_benchmarks.codecs import table as codec_table
 from graphkv_benchmarks.embedded.bars import bars
 from graphkv_benchmarks.embedded.bars import markdown as bar_lines
+from graphkv_benchmarks.ttft.tables import markdown as ttft_page
+from graphkv_benchmarks.ttft.tables import times
 
 ROOT = Path(__file__).parent.parent
 RESULTS, EMBEDDED = ROOT / "benchmarks" / "results", ROOT / "graphkv" / "embedded"
@@ -29,7 +32,7 @@ def card() -> list[str]:
     return (EMBEDDED / "README.md").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize("name", ["citation_world", "answer_time"])
+@pytest.mark.parametrize("name", ["citation_world", "answer_time", "codecs"])
 def test_the_shipped_weights_were_measured(name: str) -> None:
     assert result(name)["settings"]["weights"] == GraphKV.from_pretrained().model.fingerprint
 
@@ -84,3 +87,18 @@ def test_a_bar_can_be_missed() -> None:
     assert not any(bar.met for bar in bars({"cells": moved}, result("answer_time")) if bar.name.startswith("gold document"))
     with pytest.raises(KeyError, match="not measured"):
         bars({"cells": [cell for cell in cells if cell["words"] == 0]}, result("answer_time"))
+
+
+def test_the_readmes_times_and_codecs_are_those_of_the_results() -> None:
+    """Every row of the two tables, and the page beside the JSON."""
+    assert (RESULTS / "ttft.md").read_text(encoding="utf-8") == ttft_page(result("ttft"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    for lines in (times(result("ttft")), codec_table(result("codecs"))):
+        start = readme.index(lines[0])
+        assert readme[start : start + len(lines)] == lines
+    assert result("ttft")["settings"]["repeats"] >= 5 and result("codecs")["settings"]["questions"] >= 500
+    assert all(len(way["ttft_all"]) >= 5 for row in result("ttft")["rows"] for way in row["ways"].values())
+
+
+def test_ten_thousand_blocks_were_measured() -> None:
+    assert result("store_size")["segments"] == 10_000

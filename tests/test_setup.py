@@ -29,7 +29,7 @@ CORE: dict[str, set[str]] = {
     "layouts": TORCH,
     "kv": TORCH,
     "store.entry": {"xxhash"},
-    "store.manifest": set(),
+    "store.manifest": {"xxhash"},
     "store.files": {"fsspec"},
     "store.folder": set(),
     "store.archive": set(),

@@ -111,3 +111,15 @@ def bytes_over_exact(codec: str, tokens: int) -> float:
     block = SegmentKV("0" * 64, tuple(range(tokens)), keys, values)
     sizes = {name: len(to_bytes(block, CODECS[name], CODECS[name].pack(block))) for name in ("exact", codec)}
     return round(sizes[codec] / sizes["exact"], 4)
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """The codecs in markdown, a line each."""
+    lines = ["| codec | exact match | minus exact's | same answer | logits apart: median, largest | top-1 | bytes, 512 tokens | bytes, 64 tokens |", "|---|---|---|---|---|---|---|---|"]
+    for name, row in result["codecs"].items():
+        match = f"{100 * row['exact_match']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+        difference, low, high = (100 * x for x in row["difference"])
+        apart = f"{row['logits_median']:.2g}, {row['logits_largest']:.2g}"
+        cells = [name, match, f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]", f"{100 * row['same_answer']:.1f}%", apart, f"{100 * row['top1']:.1f}%"]
+        lines.append("| " + " | ".join([*cells, f"{row['bytes_512']:.3f}", f"{row['bytes_64']:.3f}"]) + " |")
+    return lines

@@ -15,12 +15,14 @@ from graphkv.cli.common import (
     MaxSegmentTokens,
     Model,
     StorePlace,
+    load_engine,
     parse_options,
     print_json,
     quiet,
     read_graph,
     working,
 )
+from graphkv.errors import InputError
 
 
 def encode(
@@ -55,25 +57,23 @@ def encode(
     options = parse_options(option)
     budget = None if max_size is None else parse_size(max_size)
     graph = read_graph(docs)
-    with quiet(f"loading {model or 'the embedded model'}"):
+    with quiet("opening the store"):
         from graphkv.bulk import encode_corpus
-        from graphkv.engine import GraphKV
-        from graphkv.errors import InputError
         from graphkv.store import FileStore
 
         kept = open_store(store, max_bytes=budget, codec=codec)
-        if not isinstance(kept, FileStore):
-            raise InputError("a store in memory ends with this command: give a folder or an address with --store")
-        load: dict[str, Any] = {"model": model, "dtype": dtype, "max_segment_tokens": max_segment_tokens}
-        engine = GraphKV.from_pretrained(**load, store=kept)
+    if not isinstance(kept, FileStore):
+        raise InputError("a store in memory ends with this command: give a folder or an address with --store")
+    engine = load_engine(model, dtype, max_segment_tokens, kept)
+    load: dict[str, Any] = {"model": model, "dtype": dtype, "max_segment_tokens": max_segment_tokens}
     with working("reading the documents"):
         engine.plan(graph, layout=layout, **options)  # refuses what cannot be encoded, before the bar
     with _bar() as progress:
-        done = encode_corpus(engine, graph, layout=layout, workers=workers, load=load, progress=progress, **options)
-    if pin:
-        for key in done.keys:
-            kept.pin(key)
+        done = encode_corpus(engine, graph, layout=layout, workers=workers, load=load, pin=pin, progress=progress, **options)
     count, nbytes = len(kept), kept.nbytes
+    if done.blocks_kept < len(done.keys):
+        held = f"only {done.blocks_kept} of the {len(done.keys)} blocks are in the store: its budget of {format_size(kept.max_bytes or 0)} is too small for them"
+        typer.secho(f"warning: {held}", fg=typer.colors.YELLOW, err=True)
     if as_json:
         print_json(
             {
@@ -83,6 +83,7 @@ def encode(
                 "blocks_encoded": done.blocks_encoded,
                 "tokens_found": done.tokens_found,
                 "tokens_encoded": done.tokens_encoded,
+                "blocks_kept": done.blocks_kept,
                 "pinned": pin,
                 "store_blocks": count,
                 "store_bytes": nbytes,

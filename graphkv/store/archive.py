@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 import tarfile
 from collections.abc import Callable, Sequence
@@ -15,19 +17,17 @@ from graphkv.store.folder import SUFFIX, Folder
 Progress = Callable[[int, int], None]
 
 _NAME = re.compile(r"([0-9a-f]{16,128})" + re.escape(SUFFIX))
-_LARGEST = 2**36
-"""A member beyond 64 GiB is no block."""
 
 
 def export_blocks(folder: Folder, keys: Sequence[str], path: Path, progress: Progress | None = None) -> int:
-    """Write blocks into a new tar file, whole or not at all. Returns its bytes.
+    """Write blocks into a new tar file, whole or not at all. Returns how many (one that is evicted meanwhile is left out).
 
     Raises:
         StoreError: a block is damaged, or the file cannot be written. InputError: the file exists.
     """
     if path.exists():
         raise InputError(f"{path} exists: choose another name, or delete it")
-    temporary = path.with_name(f".{path.name}.part")
+    temporary, written = path.with_name(f".{path.name}.{os.getpid()}.part"), 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(temporary, "w") as tar:
@@ -39,6 +39,7 @@ def export_blocks(folder: Folder, keys: Sequence[str], path: Path, progress: Pro
                 member = tarfile.TarInfo(f"{key}{SUFFIX}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
+                written += 1
                 if progress:
                     progress(number, len(keys))
         temporary.replace(path)
@@ -47,8 +48,9 @@ def export_blocks(folder: Folder, keys: Sequence[str], path: Path, progress: Pro
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
-    return path.stat().st_size
+        with contextlib.suppress(OSError):  # there may be none, and no folder for it
+            temporary.unlink()
+    return written
 
 
 def import_blocks(folder: Folder, path: Path, progress: Progress | None = None) -> tuple[int, int]:
@@ -62,13 +64,14 @@ def import_blocks(folder: Folder, path: Path, progress: Progress | None = None) 
     """
     came = known = 0
     try:
+        size = path.stat().st_size
         with tarfile.open(path, "r:") as tar:
             members = tar.getmembers()
             for number, member in enumerate(members, start=1):
                 match = _NAME.fullmatch(member.name)
-                if match is None or not member.isfile() or member.size > _LARGEST:
+                if match is None or not member.isreg() or member.issparse() or not 0 < member.size <= size:
                     raise InputError(f"{path} holds {member.name!r}: expected blocks of graphkv cache export, named <key>{SUFFIX}")
-                if match[1] in folder:
+                if match[1] in folder and folder.damage(match[1]) is None:
                     known += 1
                 else:
                     file = tar.extractfile(member)

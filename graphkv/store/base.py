@@ -24,8 +24,8 @@ class Store(ABC):
     """
 
     def __init__(self, max_bytes: int | None = None, codec: str = "exact") -> None:
-        if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0):
-            raise InputError(f"max_bytes must be a whole number of at least 0, got {max_bytes!r}")
+        if max_bytes is not None:
+            check_budget(max_bytes)
         self.max_bytes = max_bytes
         self.codec: Codec = codec_named(codec)
 
@@ -57,8 +57,12 @@ class Store(ABC):
         """Forget a block, pinned or not; False if there is none."""
 
     @abstractmethod
-    def pin(self, key: str) -> None:
-        """Never evict this block. Raises InputError if it is not there."""
+    def touch(self, key: str) -> None:
+        """Count a block as used now."""
+
+    @abstractmethod
+    def pin(self, key: str, *, ahead: bool = False) -> None:
+        """Never evict this block. Raises InputError if it is not there, unless it is pinned `ahead` of being put."""
 
     @abstractmethod
     def unpin(self, key: str) -> None:
@@ -77,7 +81,12 @@ class Store(ABC):
         return sum(entry.nbytes for entry in self.entries())
 
     def prune(self, max_bytes: int) -> list[Entry]:
-        """Evict the least recently used blocks until at most `max_bytes` are left, or only pinned ones. Returns what went."""
+        """Evict the least recently used blocks until at most `max_bytes` are left, or only pinned ones. Returns what went.
+
+        Raises:
+            InputError: `max_bytes` is below 0.
+        """
+        check_budget(max_bytes)
         entries = list(self.entries())
         gone = evictable(entries, sum(entry.nbytes for entry in entries) - max_bytes)
         for entry in gone:
@@ -89,3 +98,8 @@ class Store(ABC):
         for entry in list(self.entries()):
             self.remove(entry.key)
 
+
+def check_budget(max_bytes: object) -> None:
+    """Raises InputError unless it is a whole number of at least 0."""
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0:
+        raise InputError(f"max_bytes must be a whole number of at least 0, got {max_bytes!r}")

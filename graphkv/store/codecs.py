@@ -101,6 +101,10 @@ class Quantised:
         )
 
     def _pack_keys(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if x.shape[-1] % 2 and self.bits == 4:
+            raise StoreError(f"codec {self.name!r} packs two numbers into a byte: it needs an even head dimension, this model has {x.shape[-1]}; use int8")
+        if x.shape[-2] == 0:
+            return self._stored(x, True), x.new_zeros(*x.shape[:-2], 1, x.shape[-1]).half(), x.new_zeros(*x.shape[:-2], 1, x.shape[-1]).half()
         low, high = x.amin(-2, keepdim=True), x.amax(-2, keepdim=True)
         middle, step = ((low + high) / 2).half(), ((high - low) / 2 / self.key_limit).half()
         if not (torch.isfinite(middle).all() and torch.isfinite(step).all()):
@@ -109,7 +113,7 @@ class Quantised:
 
     def _pack_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         largest = x.abs().amax(-1, keepdim=True)
-        scale = largest.amax(-2, keepdim=True)
+        scale = largest.amax(-2, keepdim=True) if x.shape[-2] else x.new_ones(*x.shape[:-2], 1, 1)
         if not torch.isfinite(scale).all():
             raise StoreError("values are not finite: they cannot be quantised")
         scale = torch.where(scale > 0, scale, 1.0)

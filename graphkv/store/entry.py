@@ -97,6 +97,6 @@ def parse_head(head: bytes) -> dict[str, Any] | None:
         return None
     try:
         header = json.loads(head[8 : head_length(head)])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return header if isinstance(header, dict) and isinstance(header.get("__metadata__"), dict) else None

@@ -10,11 +10,11 @@ from typing import Any
 
 from graphkv.errors import StoreWarning
 from graphkv.kv import SegmentKV
-from graphkv.store.base import Store
+from graphkv.store.base import Store, check_budget
 from graphkv.store.entry import DamagedEntry, Entry
 from graphkv.store.folder import Folder
 from graphkv.store.memory import MemoryStore
-from graphkv.store.tensors import from_bytes, to_bytes
+from graphkv.store.tensors import from_bytes, map_file, to_bytes
 
 
 class FileStore(Store):
@@ -51,7 +51,8 @@ class FileStore(Store):
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(max_bytes, codec)
-        self.folder = Folder(place, read_only=read_only, options=options)
+        self.options = dict(options or {})
+        self.folder = Folder(place, read_only=read_only, options=options, mapper=map_file)
         self.memory = MemoryStore(memory_bytes) if memory_bytes else None
         self._lock = threading.Lock()
         self._estimate: int | None = None  # bytes in the store, as far as this process knows
@@ -63,6 +64,7 @@ class FileStore(Store):
 
     def get(self, key: str, token_ids: Sequence[int]) -> SegmentKV | None:
         if self.memory is not None and (kept := self.memory.get(key, token_ids)) is not None:
+            self.folder.used(key)
             return kept
         data = self.folder.read(key)
         if data is None:
@@ -110,11 +112,20 @@ class FileStore(Store):
             self.memory.remove(key)
         return self.folder.remove(key)
 
-    def pin(self, key: str) -> None:
-        self.folder.pin(key)
+    def touch(self, key: str) -> None:
+        self.folder.used(key)
+
+    def pin(self, key: str, *, ahead: bool = False) -> None:
+        self.folder.pin(key, ahead=ahead)
 
     def unpin(self, key: str) -> None:
         self.folder.unpin(key)
+
+    def prune(self, max_bytes: int) -> list[Entry]:
+        """As in :class:`graphkv.store.Store`, by sizes and times of use alone: the entries that went have no label."""
+        check_budget(max_bytes)
+        gone, self._estimate = self.folder.prune(max_bytes)
+        return gone
 
     def _make_room(self, written: int) -> None:
         """Evict down to the budget. The folder is looked through at the first write, and when this process's count reaches the budget."""

@@ -6,19 +6,33 @@ A reader never locks: a file is either the old one or the new one. Paths are mad
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import mmap
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from graphkv.errors import StoreError
+from graphkv.errors import InputError, StoreError
 
 _POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14: one call instead of a fault a page
+Mapper = Callable[[str, int], Any]
+"""From a path and a size to a buffer over the mapped file."""
 _ATOMIC = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})
 """File systems whose whole-file write is all or nothing, and whose rename is a copy."""
+
+
+def populate(address: int, size: int) -> None:
+    """Read a mapping's pages now, in one call instead of a fault a page. Raises OSError if the disk fails, which would be a signal later on."""
+    try:
+        madvise = ctypes.CDLL(None, use_errno=True).madvise
+    except (OSError, AttributeError, TypeError):
+        return  # no such call here: pages come one by one
+    if madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _POPULATE_READ) != 0 and ctypes.get_errno() in (errno.EFAULT, errno.EIO, getattr(errno, "EHWPOISON", 133)):
+        raise OSError(errno.EIO, "the disk cannot read the file")
 
 
 class Found:
@@ -66,10 +80,15 @@ class Files(Protocol):
 class LocalFiles:
     """A local folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser().absolute()
+    def __init__(self, folder: Path, mapper: Mapper | None = None) -> None:
+        self.mapper = mapper
+        try:
+            self.folder = folder.expanduser().absolute()
+            is_file = self.folder.exists() and not self.folder.is_dir()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StoreError(f"the store {folder} cannot be opened: {error}") from error
         self.place = str(self.folder)
-        if self.folder.exists() and not self.folder.is_dir():
+        if is_file:
             raise StoreError(f"the store {self.folder} is a file: expected a folder, or a name where one can be made")
 
     def _path(self, name: str) -> str:
@@ -81,14 +100,18 @@ class LocalFiles:
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
-            if os.fstat(fd).st_size == 0:
+            size = os.fstat(fd).st_size
+            if size == 0:
                 return b""
             # A private map: whoever writes to a tensor writes to a copy of the page, never to the file.
+            if self.mapper is not None:
+                try:
+                    return self.mapper(self._path(name), size)
+                except RuntimeError as error:  # torch's word for a file that went away, or became shorter, since the line above
+                    raise OSError(errno.EIO, f"the file could not be mapped: {error}") from error
             mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
         finally:
             os.close(fd)
-        with contextlib.suppress(OSError, AttributeError):  # an older kernel, or none that has it: pages come one by one
-            mapped.madvise(_POPULATE_READ)
         return mapped
 
     def head(self, name: str, size: int) -> bytes | None:
@@ -192,16 +215,16 @@ class RemoteFiles:
         from fsspec.core import url_to_fs
 
         try:
-            self.fs, self.root = url_to_fs(url, **options)
-        except (ImportError, ValueError) as error:
+            with _as_os_error():  # network and credentials, and ImportError for a package that is missing
+                self.fs, self.root = url_to_fs(url, **options)
+        except OSError as error:
             raise StoreError(f"the store {url!r} cannot be opened: {error}") from error
         self.place = url.rstrip("/")
         self.root = self.root.rstrip("/")
         protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else set(self.fs.protocol)
         self.atomic = bool(protocols & _ATOMIC)
         try:
-            with _as_os_error():
-                is_file = self.fs.isfile(self.root)
+            is_file = self._is_file(self.root)
         except OSError as error:
             raise StoreError(f"the store {url!r} cannot be opened: {error}") from error
         if is_file:
@@ -251,8 +274,16 @@ class RemoteFiles:
 
     @_as_os_error()
     def exists(self, name: str) -> bool:
+        return self._is_file(self._path(name))
+
+    @_as_os_error()
+    def _is_file(self, path: str) -> bool:
+        """Not by fsspec's own isfile(), which takes every error for a no."""
         self.fs.invalidate_cache()
-        return bool(self.fs.isfile(self._path(name)))
+        try:
+            return bool(self.fs.info(path).get("type") == "file")
+        except FileNotFoundError:
+            return False
 
     def touch(self, name: str) -> None:
         """An object store has no time of use: there, what was written first goes first."""
@@ -293,14 +324,21 @@ def _written(about: dict[str, Any]) -> float:
     return 0.0
 
 
-def files_at(place: str | os.PathLike[str], options: dict[str, Any]) -> Files:
+def files_at(place: str | os.PathLike[str], options: dict[str, Any], mapper: Mapper | None = None) -> Files:
     """The files under a folder or an fsspec address (``s3://bucket/kv``, ``memory://kv``).
 
+    Args:
+        mapper: how local files are mapped; Python's own mmap without it.
+
     Raises:
-        StoreError: a file stands there, or fsspec lacks what the address needs.
+        StoreError: a file stands there, or fsspec lacks what the address needs. InputError: no place, or options for a local folder.
     """
+    if not isinstance(place, str | os.PathLike) or not os.fspath(place):
+        raise InputError(f"expected the place of a store, a folder or an address, got {place!r}")
     text = os.fspath(place)
     protocol, sep, rest = text.partition("://")
-    if not sep or protocol in ("file", "local"):
-        return LocalFiles(Path(rest if sep else text))
-    return RemoteFiles(text, options)
+    if sep and protocol not in ("file", "local"):
+        return RemoteFiles(text, options)
+    if options:
+        raise InputError(f"a local folder takes no options, got {', '.join(sorted(options))}")
+    return LocalFiles(Path(rest if sep else text), mapper)

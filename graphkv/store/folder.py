@@ -22,7 +22,7 @@ from typing import Any
 
 from graphkv.errors import InputError, StoreError
 from graphkv.store.entry import HEAD_BYTES, DamagedEntry, Entry, check, evictable, head_length, parse_head
-from graphkv.store.files import Files, Found, files_at
+from graphkv.store.files import Files, Found, Mapper, files_at
 from graphkv.store.manifest import NAME as MANIFEST
 from graphkv.store.manifest import manifest_bytes, read_manifest
 
@@ -42,6 +42,7 @@ class Folder:
 
     Args:
         place: see :class:`graphkv.store.FileStore`. read_only: write nothing. options: for the fsspec file system.
+        mapper: how local files are mapped into memory.
 
     Raises:
         StoreError: the place is a file, a folder with something else in it, or a store of another version.
@@ -51,12 +52,19 @@ class Folder:
         10735616
     """
 
-    def __init__(self, place: str | os.PathLike[str], *, read_only: bool = False, options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, place: str | os.PathLike[str], *, read_only: bool = False, options: dict[str, Any] | None = None, mapper: Mapper | None = None
+    ) -> None:
         self.read_only = read_only
-        self.files: Files = files_at(place, options or {})
+        self.files: Files = files_at(place, options or {}, mapper)
         self.place = self.files.place
         self._marked = self._check_marker()
         self._touched: dict[str, float] = {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store yet."""
+        return self._marked
 
     def read(self, key: str) -> Any | None:
         """The bytes of an entry, None if there is none. Raises StoreError if they cannot be read."""
@@ -67,9 +75,7 @@ class Folder:
         """An entry, whole or not at all. Raises StoreError: no room, or it cannot be written to."""
         self.must_write()
         with self._writing(f"keep a block of {len(data):,} bytes"):
-            if not self._marked:
-                self.files.write(MARKER, json.dumps({"graphkv_store": FORMAT}).encode())
-                self._marked = True
+            self._mark()
             self.files.write(_name(key), data)
 
     def used(self, key: str) -> None:
@@ -102,8 +108,7 @@ class Folder:
         with self._reading():
             known = read_manifest(self.files.read(MANIFEST))
         about = {key: known[key] for key, f in found if key in known and known[key][0] == f.size}
-        with self._reading():
-            fresh = {key: seen for key, f in found if key not in about and (seen := self._peek(f)) is not None}
+        fresh = {key: seen for key, f in found if key not in about and (seen := self._peek(f)) is not None}
         about |= fresh
         if (fresh or len(about) != len(known)) and not self.read_only:
             with contextlib.suppress(OSError):  # it only saves time: where nothing can be written, the next listing reads the headers again
@@ -119,13 +124,15 @@ class Folder:
             self.files.remove(f"pins/{_checked(key)}")
             return self.files.remove(_name(key))
 
-    def pin(self, key: str) -> None:
-        """Never evict this entry. Raises InputError if it is not there."""
-        if key not in self:
-            raise InputError(f"there is no block {key!r} to pin in {self.place}")
+    def pin(self, key: str, *, ahead: bool = False) -> None:
+        """Never evict this entry. Raises InputError if it is not there, unless it is pinned `ahead` of being written."""
         self.must_write()
         with self._writing("pin a block"):
+            self._mark()
             self.files.write(f"pins/{_checked(key)}", b"pinned\n")
+        if not ahead and key not in self:  # asked last: an eviction that did not see the pin has happened by now
+            self.unpin(key)
+            raise InputError(f"there is no block {key!r} to pin in {self.place}")
 
     def unpin(self, key: str) -> None:
         """Let this entry be evicted again."""
@@ -149,9 +156,12 @@ class Folder:
         found = sorted(self._found(), key=lambda item: (item[1].used, item[0]))
         total = sum(f.size for _, f in found)
         entries = (Entry(key, 0, f.size, "", "", "", "", f.used, key in pins) for key, f in found)
-        gone = evictable(entries, total - max_bytes)
-        for entry in gone:
-            self.remove(entry.key)
+        gone = []
+        with self._writing("remove a block"):
+            for entry in evictable(entries, total - max_bytes):
+                if not self.files.exists(f"pins/{entry.key}"):  # pinned since the listing: then it stays, and so does its pin
+                    self.files.remove(_name(entry.key))
+                    gone.append(entry)
         return gone, total - sum(entry.nbytes for entry in gone)
 
     def damage(self, key: str) -> str | None:
@@ -179,6 +189,11 @@ class Folder:
             self.files.remove(MANIFEST)
         return sum(1 for _ in self.entries())
 
+    def _mark(self) -> None:
+        if not self._marked:
+            self.files.write(MARKER, json.dumps({"graphkv_store": FORMAT}).encode())
+            self._marked = True
+
     def must_write(self) -> None:
         """Raises StoreError if the store was opened read-only."""
         if self.read_only:
@@ -203,6 +218,8 @@ class Folder:
         with self._reading():
             data = self.files.read(MARKER)
             others = set(self.files.others()) - {"blocks", "pins", "tmp", MANIFEST} if data is None else set()
+            if MARKER in others:  # another process has made the store this very moment
+                data, others = self.files.read(MARKER), set()
         if others:
             raise StoreError(f"{self.place} is no store: expected an empty or a new folder, found {min(others)!r} in it")
         if data is None:
@@ -222,15 +239,18 @@ class Folder:
         return [(key, found) for key, found in named if _KEY.fullmatch(key) and found.name == _name(key)]
 
     def _peek(self, found: Found) -> list[Any] | None:
-        """What the header says, unchecked: for listings only."""
-        head = self.files.head(found.name, HEAD_BYTES) or b""
-        if len(head) < head_length(head) <= found.size:
-            head = self.files.head(found.name, head_length(head)) or b""
+        """What the header says, unchecked: for listings only. None if it cannot be read."""
+        try:
+            head = self.files.head(found.name, HEAD_BYTES) or b""
+            if len(head) < head_length(head) <= found.size:
+                head = self.files.head(found.name, head_length(head)) or b""
+        except OSError:
+            return None  # listed as unreadable; verify says what is the matter
         header = parse_head(head)
         if header is None:
             return None
         meta = header["__metadata__"]
-        tokens = str(meta.get("tokens", ""))
+        tokens = str(meta.get("tokens", ""))[:9]
         return [found.size, int(tokens) if tokens.isdecimal() else 0, *(str(meta.get(name, "")) for name in ("codec", "dtype", "label", "model"))]
 
 

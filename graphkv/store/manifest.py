@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import xxhash
+
 FORMAT = 1
 NAME = "manifest.jsonl"
 
@@ -18,12 +20,12 @@ Known = dict[str, list[Any]]
 
 
 def read_manifest(data: Any | None) -> Known:
-    """What the file says, or as much of it as can be read; nothing for another version's."""
+    """What the file says; nothing if one byte of it is not as it was written, or it is another version's."""
     known: Known = {}
-    lines = bytes(data or b"").split(b"\n")
-    if _parsed(lines[0]) != {"graphkv_manifest": FORMAT}:
+    head, _, body = (b"" if data is None else bytes(data)).partition(b"\n")
+    if _parsed(head) != {"graphkv_manifest": FORMAT, "xxh3": xxhash.xxh3_64_hexdigest(body)}:
         return known
-    for line in lines[1:]:
+    for line in body.splitlines():
         row = _parsed(line)
         if isinstance(row, list) and len(row) == 7 and [type(cell) for cell in row] == [str, int, int, str, str, str, str]:
             known[row[0]] = row[1:]
@@ -32,12 +34,12 @@ def read_manifest(data: Any | None) -> Known:
 
 def manifest_bytes(known: Mapping[str, Iterable[Any]]) -> bytes:
     """The file."""
-    lines = [json.dumps({"graphkv_manifest": FORMAT}), *(json.dumps([key, *about], ensure_ascii=False) for key, about in known.items())]
-    return ("\n".join(lines) + "\n").encode()
+    body = "".join(json.dumps([key, *about]) + "\n" for key, about in known.items()).encode()
+    return json.dumps({"graphkv_manifest": FORMAT, "xxh3": xxhash.xxh3_64_hexdigest(body)}).encode() + b"\n" + body
 
 
 def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

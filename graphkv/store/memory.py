@@ -63,10 +63,8 @@ class MemoryStore(Store):
             if self.max_bytes is None or kept.nbytes <= self.max_bytes:
                 self._blocks[block.key] = kept
                 self._nbytes += kept.nbytes
-                for key in [k for k in self._blocks if k not in self._pins]:
-                    if self.max_bytes is None or self._nbytes <= self.max_bytes:
-                        break
-                    self._drop(key)
+                if self.max_bytes is not None and self._nbytes > self.max_bytes:
+                    self._evict(self.max_bytes)
         return self._decoded(kept) if kept.block is None else kept.block
 
     def entries(self) -> Iterator[Entry]:
@@ -84,13 +82,28 @@ class MemoryStore(Store):
             self._pins.discard(key)
             return self._drop(key)
 
-    def pin(self, key: str) -> None:
-        if key not in self._blocks:
-            raise InputError(f"there is no block {key!r} to pin in this store")
-        self._pins.add(key)
+    def touch(self, key: str) -> None:
+        with self._lock:
+            if key in self._blocks:
+                self._blocks[key].used = time.time()
+                self._blocks.move_to_end(key)
+
+    def pin(self, key: str, *, ahead: bool = False) -> None:
+        with self._lock:
+            if key not in self._blocks and not ahead:
+                raise InputError(f"there is no block {key!r} to pin in this store")
+            self._pins.add(key)
 
     def unpin(self, key: str) -> None:
-        self._pins.discard(key)
+        with self._lock:
+            self._pins.discard(key)
+
+    def _evict(self, max_bytes: int) -> None:
+        for key in list(self._blocks):
+            if self._nbytes <= max_bytes:
+                break
+            if key not in self._pins:
+                self._drop(key)
 
     def _drop(self, key: str) -> bool:
         kept = self._blocks.pop(key, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,14 @@ def default_place() -> str:
     return os.environ.get(PLACE) or str(Path(user_cache_dir("graphkv", appauthor=False)) / "kv")
 
 
+def default_size() -> int:
+    """The default store's budget in bytes: ``GRAPHKV_STORE_SIZE`` if it is set, else 20 GiB. Raises InputError for a size that is none."""
+    try:
+        return parse_size(os.environ.get(SIZE) or DEFAULT_SIZE)
+    except InputError as error:
+        raise InputError(f"{SIZE}: {error}") from None
+
+
 def open_store(place: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None, codec: str = "exact", read_only: bool = False) -> Store:
     """A store by its place: a folder, an fsspec address, ``memory`` for this process only (``./memory`` is a folder), None for the default store.
 
@@ -43,7 +52,7 @@ def open_store(place: str | os.PathLike[str] | None = None, *, max_bytes: int | 
 
     if place is None:
         place = default_place()
-        max_bytes = parse_size(os.environ.get(SIZE) or DEFAULT_SIZE) if max_bytes is None else max_bytes
+        max_bytes = default_size() if max_bytes is None else max_bytes
     if os.fspath(place) == "memory":
         return MemoryStore(max_bytes, codec)
     return FileStore(place, max_bytes=max_bytes, codec=codec, read_only=read_only)
@@ -59,10 +68,10 @@ def parse_size(text: str) -> int:
         >>> parse_size("1.5 GiB"), parse_size("2k")
         (1610612736, 2000)
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?|)b?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]i?|)b?\s*", text, re.IGNORECASE)
     if match is None:
         raise InputError(f"expected a size such as 500MB, 20GiB or a number of bytes, got {text!r}")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    return int(Decimal(match[1]) * _UNITS[match[2].lower()])
 
 
 def format_size(nbytes: float) -> str:

@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from graphkv.errors import StoreError
 from graphkv.kv import SegmentKV
 from graphkv.store.codecs import CODECS, Codec, dtype_name
-from graphkv.store.entry import CHECKSUM, CHECKSUM_SIZE, FORMAT, DamagedEntry, check, head_length, seal
+from graphkv.store.entry import CHECKSUM, CHECKSUM_SIZE, FORMAT, DamagedEntry, check, head_length, parse_head, seal
+from graphkv.store.files import populate
 
 _DTYPES = {
     "F64": torch.float64,
@@ -38,8 +40,20 @@ def to_bytes(block: SegmentKV, codec: Codec, packed: Mapping[str, Tensor]) -> by
     }
     tensors = {"token_ids": torch.tensor(block.token_ids, dtype=torch.int32), **packed, CHECKSUM: torch.zeros(CHECKSUM_SIZE, dtype=torch.uint8)}
     data = bytearray(save(tensors, metadata))
+    start = head_length(memoryview(data)[:8])
+    header = parse_head(bytes(data[:start]))
+    if header is None or start + header[CHECKSUM]["data_offsets"][1] != len(data):
+        raise StoreError("this version of safetensors does not write tensors in the order that the store's checksum needs: use another version")
     seal(data)
     return data
+
+
+def map_file(path: str, size: int) -> Any:
+    """A file of `size` bytes as a buffer that is mapped and private to this process. Holds no file descriptor, as Python's own mmap does, so a context of
+    many thousand blocks can be held. Raises OSError where the disk fails."""
+    mapped = torch.from_file(path, shared=False, size=size, dtype=torch.uint8)
+    populate(mapped.data_ptr(), size)
+    return mapped.numpy()
 
 
 def from_bytes(data: Any, key: str) -> SegmentKV:
@@ -50,12 +64,13 @@ def from_bytes(data: Any, key: str) -> SegmentKV:
     """
     header = check(data, key)
     meta = header.pop("__metadata__")
-    if meta.get("codec") not in CODECS or not hasattr(torch, meta.get("dtype", "")) or any(about["dtype"] not in _DTYPES for about in header.values()):
-        raise DamagedEntry(f"it was written by another version: codec {meta.get('codec')!r}, dtype {meta.get('dtype')!r}")
     base = head_length(memoryview(data)[:8])
-    tensors = {name: _view(data, base, about) for name, about in header.items() if name != CHECKSUM}
-    keys, values = CODECS[meta["codec"]].unpack(tensors, meta["dtype"])
-    return SegmentKV(key, tuple(tensors["token_ids"].tolist()), keys, values, meta["label"], meta["model"])
+    try:
+        tensors = {name: _view(data, base, about) for name, about in header.items() if name != CHECKSUM}
+        keys, values = CODECS[meta["codec"]].unpack(tensors, meta["dtype"])
+        return SegmentKV(key, tuple(tensors["token_ids"].tolist()), keys, values, meta["label"], meta["model"])
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        raise DamagedEntry(f"its bytes are as they were written, but not by this version: codec {meta.get('codec')!r}, dtype {meta.get('dtype')!r}") from error
 
 
 def _view(data: Any, base: int, about: Mapping[str, Any]) -> Tensor:

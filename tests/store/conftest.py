@@ -19,6 +19,6 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     if request.param == "memory":
         return MemoryStore
     if request.param == "fsspec-rename":  # a file system of fsspec that writes in place, so that ours must rename
-        monkeypatch.setattr("graphkv.store.folder.files_at", lambda place, options: RemoteFiles(f"file://{place}", options))
+        monkeypatch.setattr("graphkv.store.folder.files_at", lambda place, options, mapper: RemoteFiles(f"file://{place}", options))
     place = f"memory://{name}" if request.param == "fsspec" else str(tmp_path / name)
     return lambda max_bytes=None, codec="exact": FileStore(place, max_bytes=max_bytes, codec=codec)

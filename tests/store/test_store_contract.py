@@ -182,6 +182,12 @@ def test_a_read_only_store_keeps_nothing(tmp_path: Path) -> None:
     assert len(list(store.entries())) == 1 and sorted(str(p) for p in (tmp_path / "kv").rglob("*")) == before
 
 
+def test_nobody_else_may_read_a_store(tmp_path: Path) -> None:
+    """The documents' texts can be read off their token ids."""
+    FileStore(tmp_path / "deep" / "kv").put(block(1))
+    assert (tmp_path / "deep" / "kv").stat().st_mode & 0o777 == 0o700
+
+
 def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHKV_STORE", str(tmp_path / "mine"))
     monkeypatch.setenv("GRAPHKV_STORE_SIZE", "2MB")

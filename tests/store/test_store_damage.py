@@ -199,7 +199,7 @@ def test_a_codec_of_a_later_version_is_a_miss(kept: tuple[FileStore, Path]) -> N
     data = bytearray(path.read_bytes().replace(b'"exact"', b'"exakt"'))
     seal(data)
     path.write_bytes(data)
-    with pytest.warns(StoreWarning, match="written by another version: codec 'exakt'"):
+    with pytest.warns(StoreWarning, match="not by this version: codec 'exakt'"):
         assert read(store) is None
 
 

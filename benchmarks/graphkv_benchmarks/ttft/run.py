@@ -80,11 +80,12 @@ def run_ttft(
     if "sequential" not in ways:
         raise InputError("the way 'sequential' is what the others are compared with: it cannot be left out")
     settings = {"repeats": repeats, "decode": decode, "seed": seed, "question": QUESTION, "torch": torch.__version__, "transformers": transformers.__version__}
-    rows = _done(output, settings)
+    rows, sizes = _done(output, settings), list(sizes)
+    documents = {size: documents_for(size) for size in sizes}  # refuses a size before the first row is measured
     for size in sizes:
         for model in models:
             chosen = dtype or MODELS.get(model, "bfloat16")
-            spec = Spec(model, chosen, size, documents_for(size), repeats, decode, seed, tuple(ways))
+            spec = Spec(model, chosen, size, documents[size], repeats, decode, seed, tuple(ways))
             if any((row["model"], row["dtype"], row["tokens"], set(row["ways"])) == (model, chosen, size, set(ways)) for row in rows):
                 continue
             if report:

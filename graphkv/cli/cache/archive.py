@@ -9,7 +9,7 @@ import typer
 
 from graphkv.cli.cache.select import OfModel, chosen, open_folder
 from graphkv.cli.common import Json, StorePlace, print_json
-from graphkv.store.place import format_size
+from graphkv.store.place import default_size, format_size
 
 
 def export(
@@ -33,11 +33,12 @@ def export(
     folder = open_folder(store, read_only=True)
     keys = [entry.key for entry in chosen(folder.entries(), blocks, of_model)]
     with late_progress("exporting blocks") as progress:
-        nbytes = export_blocks(folder, keys, file, progress)
+        count = export_blocks(folder, keys, file, progress)
+    nbytes = file.stat().st_size
     if as_json:
-        print_json({"file": str(file), "blocks": len(keys), "bytes": nbytes})
+        print_json({"file": str(file), "blocks": count, "bytes": nbytes})
         return
-    typer.echo(f"wrote {len(keys):,} blocks to {file} ({format_size(nbytes)})")
+    typer.echo(f"wrote {count:,} blocks to {file} ({format_size(nbytes)})")
 
 
 def import_(
@@ -45,7 +46,7 @@ def import_(
     store: StorePlace = None,
     as_json: Json = False,
 ) -> None:
-    """Put the blocks of a tar file into the store. Each is compared with its checksum first.
+    """Put the blocks of a tar file into the store. Each is compared with its checksum first. The default store keeps to its budget.
 
     [bold]A session[/bold]
 
@@ -56,8 +57,11 @@ def import_(
     from graphkv.progress import late_progress
     from graphkv.store.archive import import_blocks
 
+    folder = open_folder(store, new=True)
     with late_progress("importing blocks") as progress:
-        came, known = import_blocks(open_folder(store), file, progress)
+        came, known = import_blocks(folder, file, progress)
+    if store is None:
+        folder.prune(default_size())
     if as_json:
         print_json({"file": str(file), "came": came, "known": known})
         return

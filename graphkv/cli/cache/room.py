@@ -9,6 +9,7 @@ import typer
 from graphkv.cli.cache.select import Blocks, OfModel, chosen, open_folder
 from graphkv.cli.common import Json, StorePlace, print_json
 from graphkv.errors import InputError
+from graphkv.progress import late_progress
 from graphkv.store.place import format_size, parse_size
 
 
@@ -53,10 +54,14 @@ def rm(
     """
     if not (blocks or of_model or everything):
         raise InputError("nothing is named: give blocks, --of-model, or --all")
+    if everything and (blocks or of_model):
+        raise InputError("--all means everything: leave out blocks and --of-model")
     folder = open_folder(store)
     picked = chosen(folder.entries(), blocks, of_model)
-    for entry in picked:
-        folder.remove(entry.key)
+    with late_progress("removing blocks") as progress:
+        for number, entry in enumerate(picked, start=1):
+            folder.remove(entry.key)
+            progress(number, len(picked))
     freed = sum(entry.nbytes for entry in picked)
     if as_json:
         print_json({"place": folder.place, "removed": [entry.key for entry in picked], "bytes_removed": freed})
@@ -83,8 +88,10 @@ def pin(
         raise InputError("nothing is named: give blocks, or --of-model")
     folder = open_folder(store)
     picked = chosen(folder.entries(), blocks, of_model)
-    for entry in picked:
-        (folder.unpin if off else folder.pin)(entry.key)
+    with late_progress("pinning blocks") as progress:
+        for number, entry in enumerate(picked, start=1):
+            (folder.unpin if off else folder.pin)(entry.key)
+            progress(number, len(picked))
     if as_json:
         print_json({"place": folder.place, "unpinned" if off else "pinned": [entry.key for entry in picked]})
         return

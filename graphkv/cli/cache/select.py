@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from graphkv.errors import InputError
+from graphkv.errors import InputError, StoreError
 from graphkv.store.entry import Entry
 from graphkv.store.folder import Folder
 
@@ -19,14 +19,17 @@ Blocks = Annotated[
 OfModel = Annotated[str | None, typer.Option("--of-model", help="All blocks of this model, as ls names it.", show_default=False)]
 
 
-def open_folder(place: str | None, *, read_only: bool = False) -> Folder:
-    """The folder of a store. Raises InputError for 'memory', StoreError if there is no store there."""
+def open_folder(place: str | None, *, read_only: bool = False, new: bool = False) -> Folder:
+    """The folder of a store. Raises InputError for 'memory', StoreError if there is no store there and none may be made (`new`)."""
     from graphkv.store.place import default_place
 
-    where = place or default_place()
+    where = default_place() if place is None else place
     if where == "memory":
         raise InputError("a store in memory ends with its process: give a folder or an address with --store")
-    return Folder(where, read_only=read_only)
+    folder = Folder(where, read_only=read_only)
+    if not folder.exists and not new:
+        raise StoreError(f"there is no store at {folder.place}: graphkv encode and graphkv ask make one")
+    return folder
 
 
 def chosen(entries: Iterable[Entry], names: Sequence[str] | None, model: str | None = None) -> list[Entry]:
@@ -42,6 +45,8 @@ def chosen(entries: Iterable[Entry], names: Sequence[str] | None, model: str | N
         return pool
     picked: dict[str, Entry] = {}
     for name in names:
+        if not name:
+            raise InputError("a block's name is empty: give the beginning of a key, a document's id, or a label")
         found = [e for e in pool if e.label == name or e.label.rpartition("@")[0] == name]
         if not found and re.fullmatch(r"[0-9a-f]{4,}", name):
             found = [e for e in pool if e.key.startswith(name)]
