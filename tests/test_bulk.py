@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from helpers import byte_tokenizer, random_graph, random_ids, tiny_model
 
-from graphkv import FileStore, GraphKV, InputError, SegmentGraph
+from graphkv import FileStore, GraphKV, InputError, ModelError, SegmentGraph, StoreError
 from graphkv.bulk import encode_corpus
 from graphkv.model import EMBEDDED
 
@@ -72,3 +73,44 @@ def test_several_processes_need_files_and_a_model_to_load(tmp_path: Path) -> Non
             encode_corpus(engine, GRAPH, workers=2, load=load)
     with pytest.raises(InputError, match="workers must be a whole number"):
         encode_corpus(tiny("memory"), GRAPH, workers=0)
+
+
+def test_workers_never_write_another_models_numbers(tmp_path: Path) -> None:
+    engine = GraphKV.from_pretrained(dtype=torch.bfloat16, store=tmp_path / "kv")
+    documents = [{"id": f"p{i}", "text": f"{i} It rains. " * 300} for i in range(6)]
+    with pytest.raises(InputError, match="load= gives another model than the engine's"):
+        encode_corpus(engine, documents, workers=2, load={"model": str(EMBEDDED), "dtype": "float32"})
+    assert len(engine.store) == 0
+
+
+def test_a_worker_that_dies_is_a_clear_error(tmp_path: Path) -> None:
+    engine = GraphKV.from_pretrained(store=tmp_path / "kv")
+    documents = [{"id": f"p{i}", "text": f"{i} It rains. " * 300} for i in range(12)]
+
+    def kill(done: int, total: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(ModelError, match="a worker process died; each of the 2 holds the model"):
+        encode_corpus(engine, documents, workers=2, load={"model": str(EMBEDDED), "dtype": "float32"}, progress=kill)
+    again = encode_corpus(engine, documents)
+    assert 0 < again.blocks_found < len(again.keys) == again.blocks_kept, "what was encoded is kept"
+
+
+def test_what_is_not_kept_is_not_called_encoded(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="was opened read-only"):
+        encode_corpus(tiny(FileStore(tmp_path / "kv", read_only=True)), GRAPH)
+    for store in (FileStore(tmp_path / "kv", read_only=True), FileStore(tmp_path / "kv", max_bytes=10)):
+        with pytest.raises(StoreError, match=r"did not keep a block of .* read-only, or its budget is smaller"):
+            tiny(store).encode(GRAPH)
+    done = encode_corpus(tiny(FileStore(tmp_path / "kv", max_bytes=12_000), 20), GRAPH)
+    assert 0 < done.blocks_kept < len(done.keys)
+    pinned = encode_corpus(tiny(FileStore(tmp_path / "pinned", max_bytes=12_000), 20), GRAPH, pin=True)
+    assert pinned.blocks_kept == len(pinned.keys), "pinned blocks stay, whatever the budget"
+
+
+def test_nothing_kept_under_a_deep_layout_is_slow_and_not_endless(tmp_path: Path) -> None:
+    """Every block reads all before it, and none is kept: each batch encodes its sources once, not once a path."""
+    chain = random_graph({f"d{i}": 2 for i in range(24)}, [])
+    done = encode_corpus(tiny(FileStore(tmp_path / "kv", max_bytes=10), 4), chain, layout="sequential")
+    assert done.blocks_encoded == 24 and done.blocks_kept == 0

@@ -80,6 +80,15 @@ def test_workers_codec_budget_and_pin(tmp_path: Path, docs: str, model: str) -> 
     assert "the rest is pinned" in run("cache", "prune", "--store", place, "--max-size", "0").stdout
 
 
+def test_several_workers_and_a_budget_that_is_too_small(tmp_path: Path) -> None:
+    path, place = tmp_path / "many.jsonl", str(tmp_path / "kv")
+    path.write_text("".join(json.dumps({"id": f"p{i}", "text": f"{i} It rains. " * 300}) + "\n" for i in range(6)), encoding="utf-8")
+    done = found("encode", str(path), "--store", place, "--workers", "2")
+    assert done["blocks_encoded"] == done["blocks_kept"] == 7 == len(found("cache", "ls", "--store", place))
+    small = run("encode", str(path), "--store", str(tmp_path / "small"), "--max-size", "10MB")
+    assert small.exit_code == 0 and "of the 7 blocks are in the store: its budget of 9.5 MiB is too small" in small.stderr
+
+
 def test_encode_refuses(tmp_path: Path, docs: str, model: str) -> None:
     assert "a store in memory ends with this command" in refused("encode", docs, "--store", "memory", "--model", model)
     assert "expected a size such as" in refused("encode", docs, "--max-size", "much", "--model", model)
@@ -144,6 +153,8 @@ def test_rm_by_model_and_all(kv: str, model: str) -> None:
     [
         (("rm",), "nothing is named: give blocks, --of-model, or --all"),
         (("pin",), "nothing is named: give blocks, or --of-model"),
+        (("rm", ""), "a block's name is empty"),
+        (("rm", "b", "--all"), "--all means everything"),
         (("rm", "zzz"), "no block is called 'zzz'"),
         (("ls", "0000"), "no block is called '0000'"),
         (("prune", "--max-size", "-1"), "expected a size such as"),
@@ -154,6 +165,12 @@ def test_rm_by_model_and_all(kv: str, model: str) -> None:
 )
 def test_cache_refuses(kv: str, docs: str, args: tuple[str, ...], message: str) -> None:
     assert message in refused("cache", *(arg.replace("{docs}", docs) for arg in args), "--store", kv)
+
+
+@pytest.mark.parametrize("args", [("ls",), ("rm", "--all"), ("verify",), ("prune", "--max-size", "0"), ("export", "x.tar")])
+def test_a_store_that_is_not_there(tmp_path: Path, args: tuple[str, ...]) -> None:
+    assert "there is no store at" in refused("cache", *args, "--store", str(tmp_path / "typo"))
+    assert "expected the place of a store" in refused("cache", *args, "--store", "")
 
 
 @pytest.mark.parametrize("verb", ["ls", "info", "verify"])
