@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import mmap
 import os
 import secrets
@@ -27,12 +28,20 @@ _ATOMIC = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", 
 
 def populate(address: int, size: int) -> None:
     """Read a mapping's pages now, in one call instead of a fault a page. Raises OSError if the disk fails, which would be a signal later on."""
-    try:
-        madvise = ctypes.CDLL(None, use_errno=True).madvise
-    except (OSError, AttributeError, TypeError):
+    madvise = _madvise()
+    if madvise is None:
         return  # no such call here: pages come one by one
     if madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _POPULATE_READ) != 0 and ctypes.get_errno() in (errno.EFAULT, errno.EIO, getattr(errno, "EHWPOISON", 133)):
         raise OSError(errno.EIO, "the disk cannot read the file")
+
+
+@functools.cache
+def _madvise() -> Any | None:
+    """libc's madvise, looked up once: opening the library takes longer than mapping a small file."""
+    try:
+        return ctypes.CDLL(None, use_errno=True).madvise
+    except (OSError, AttributeError, TypeError):
+        return None
 
 
 class Found:
@@ -107,7 +116,9 @@ class LocalFiles:
             if self.mapper is not None:
                 try:
                     return self.mapper(self._path(name), size)
-                except RuntimeError as error:  # torch's word for a file that went away, or became shorter, since the line above
+                except RuntimeError as error:  # torch's word for a file that went away, or became shorter, since it was opened above
+                    if not self.exists(name):
+                        return None  # evicted this very moment
                     raise OSError(errno.EIO, f"the file could not be mapped: {error}") from error
             mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
         finally:

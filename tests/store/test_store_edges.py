@@ -34,6 +34,20 @@ def test_blocks_that_are_held_hold_no_file_descriptors(tmp_path: Path) -> None:
     assert all(same(one, block(number)) for number, one in enumerate(held, start=1))
 
 
+def test_a_block_that_is_evicted_while_it_is_opened_is_a_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path / "kv")
+    store.put(block(1))
+    files = store.folder.files
+    mapper = files.mapper  # type: ignore[attr-defined]
+
+    def late(path: str, size: int) -> Any:
+        Path(path).unlink()  # another process, between opening and mapping
+        return mapper(path, size)
+
+    monkeypatch.setattr(files, "mapper", late)
+    assert store.get(block(1).key, block(1).token_ids) is None
+
+
 def test_a_block_that_is_pinned_while_others_are_evicted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process pins it after the listing and before its turn."""
     store, other = FileStore(tmp_path / "kv"), Folder(tmp_path / "kv")
