@@ -95,7 +95,7 @@ def encode_corpus(
     if isinstance(engine.store, FileStore):
         engine.store.folder.sweep()  # what killed runs left; raises StoreError for a store that is read-only
     tokens = engine.reader.read(documents, [()], prefix)
-    plan = engine.plan(documents, prefix=prefix, layout=layout, **options)
+    plan = engine._plan(tokens, layout, options)
     ids = block_tokens(plan, tokens.segments, tokens.prefix)
     keys = block_keys(engine.model, engine.store, plan, ids)
     present = set(keys).intersection(engine.store.keys())

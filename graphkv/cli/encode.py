@@ -23,6 +23,7 @@ from graphkv.cli.common import (
     working,
 )
 from graphkv.errors import InputError
+from graphkv.progress import late_progress
 
 
 def encode(
@@ -68,7 +69,7 @@ def encode(
     load: dict[str, Any] = {"model": model, "dtype": dtype, "max_segment_tokens": max_segment_tokens}
     with working("reading the documents"):
         engine.plan(graph, layout=layout, **options)  # refuses what cannot be encoded, before the bar
-    with _bar() as progress:
+    with late_progress("encoding tokens") as progress:
         done = encode_corpus(engine, graph, layout=layout, workers=workers, load=load, pin=pin, progress=progress, **options)
     count, nbytes = len(kept), kept.nbytes
     if done.blocks_kept < len(done.keys):
@@ -92,9 +93,3 @@ def encode(
         return
     typer.echo(f"{len(done.keys)} blocks: {done.blocks_found} were there, {done.blocks_encoded} encoded ({done.tokens_encoded:,} tokens)")
     typer.echo(f"{store or kept.place}: {count:,} blocks, {format_size(nbytes)}{', pinned' if pin else ''}")
-
-
-def _bar() -> Any:
-    from graphkv.progress import late_progress
-
-    return late_progress("encoding tokens")

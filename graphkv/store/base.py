@@ -95,8 +95,8 @@ class Store(ABC):
 
     def clear(self) -> None:
         """Forget everything, pinned blocks too."""
-        for entry in list(self.entries()):
-            self.remove(entry.key)
+        for key in list(self.keys()):
+            self.remove(key)
 
 
 def check_budget(max_bytes: object) -> None:
