@@ -37,14 +37,6 @@ ROW = {
 }
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def docs(tmp_path: Path) -> str:
     path = tmp_path / "docs.jsonl"

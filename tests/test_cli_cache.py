@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import byte_tokenizer, tiny_model
 from typer.testing import CliRunner, Result
 
 from graphkv.cli import app
@@ -19,14 +18,6 @@ DOCUMENTS = [
     {"id": "b", "title": "Beta", "text": "The second paper, which says more about rivers."},
     {"id": "c", "text": "A third one. It has two sentences."},
 ]
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

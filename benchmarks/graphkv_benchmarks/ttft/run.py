@@ -14,6 +14,7 @@ import transformers
 
 from graphkv.errors import InputError, ModelError, check_count
 
+from ..result_file import write_result
 from .row import QUESTION, QWEN, Spec
 
 SIZES: dict[int, int] = {512: 8, 2048: 8, 8192: 16, 32768: 64}
@@ -93,7 +94,7 @@ def run_ttft(
             rows.append(_with_ratios(_in_a_process(spec, report)))
             rows.sort(key=lambda row: (row["model"], row["tokens"]))
             if output is not None:
-                write(output, _result(settings, rows))
+                write_result(output, _result(settings, rows))
     return _result(settings, rows)
 
 
@@ -103,14 +104,6 @@ def documents_for(size: int) -> int:
     if size < 1 or size % documents:
         raise InputError(f"{size} tokens cannot be cut into {documents} equal documents: choose a multiple of {documents}")
     return documents
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    """The result file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _result(settings: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +37,7 @@ def answer_time(
         output.parent.mkdir(parents=True, exist_ok=True)
     engine = load_engine(model, dtype)
     from graphkv_benchmarks.answer_time import run_answer_time
+    from graphkv_benchmarks.result_file import write_result
 
     try:
         with working("answering"):
@@ -45,7 +45,7 @@ def answer_time(
     except ArithmeticError as error:
         raise ModelError(str(error)) from error
     if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(output, result)
     if as_json:
         print_json(result)
         return

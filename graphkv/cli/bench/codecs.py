@@ -28,19 +28,18 @@ def codecs(
     $ python -c "import json; print(json.load(open('codecs.json'))['codecs']['int8']['top1'] > 0.95)"
     True
     """
-    import json
-
     from graphkv.progress import late_progress
 
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
     engine = load_engine(model, dtype)
     from graphkv_benchmarks.codecs import run_codecs
+    from graphkv_benchmarks.result_file import write_result
 
     with late_progress("answering questions") as report:
         result = run_codecs(engine, documents=documents, questions=questions, seed=seed, report=report)
     if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(output, result)
     if as_json:
         print_json(result)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -31,12 +30,13 @@ def store_size(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
     engine = load_engine(None, None)
+    from graphkv_benchmarks.result_file import write_result
     from graphkv_benchmarks.store_size import run_store_size
 
     with late_progress("writing blocks") as report:
         result = run_store_size(engine, segments=segments, repeats=repeats, report=report)
     if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(output, result)
     if as_json:
         print_json(result)
         return
