@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,48 @@ import networkx as nx
 
 from graphkv.errors import DocumentError, GraphError, check_count
 from graphkv.segments import Document, Segment, split_segment
+
+
+class Edge(tuple[str, str]):
+    """A pair (source id, target id) that also knows why it is there. It equals the plain pair.
+
+    Attributes:
+        kind: what made it: ``cites``, ``links``, ``next``, ``nearest`` ...; None if nobody said.
+        weight: how strong it is, higher is stronger (mentions in the text, similarity ...); None if nobody said.
+
+    Raises:
+        GraphError: a kind that is no text, or a weight that is no finite number.
+
+    Example:
+        >>> edge = Edge("first", "survey", kind="cites", weight=2)
+        >>> edge == ("first", "survey"), edge.kind, edge.weight
+        (True, 'cites', 2.0)
+    """
+
+    kind: str | None
+    weight: float | None
+
+    def __new__(cls, source: str, target: str, *, kind: str | None = None, weight: float | None = None) -> Edge:
+        self = super().__new__(cls, (source, target))
+        if kind is not None and (not isinstance(kind, str) or not kind):
+            raise GraphError(f"edge {source!r} → {target!r}: 'kind' must be a non-empty string, got {kind!r}")
+        if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < math.inf):
+            raise GraphError(f"edge {source!r} → {target!r}: 'weight' must be a finite number, got {weight!r}")
+        self.kind, self.weight = kind, None if weight is None else float(weight)
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str, str], dict[str, Any]]:
+        return (self[0], self[1]), {"kind": self.kind, "weight": self.weight}
+
+    def between(self, source: str, target: str) -> Edge:
+        """The same kind and weight between two other segments."""
+        return Edge(source, target, kind=self.kind, weight=self.weight)
+
+    @property
+    def data(self) -> dict[str, str | float]:
+        """Kind and weight, as far as they are known."""
+        known = {"kind": self.kind, "weight": self.weight}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 class SegmentGraph:
@@ -48,6 +91,7 @@ class SegmentGraph:
             check_count("max_segment_tokens", max_segment_tokens, DocumentError)
         self.max_segment_tokens = max_segment_tokens
         self._rank = {id: i for i, id in enumerate(self._segments)}
+        self._edges: dict[tuple[str, str], Edge] = {}
         self._graph: nx.DiGraph[str] = nx.DiGraph()
         self._graph.add_nodes_from(self._segments)
         if not isinstance(edges, Iterable):
@@ -56,9 +100,11 @@ class SegmentGraph:
             if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) != 2 or not all(isinstance(end, str) for end in edge):
                 raise GraphError(f"an edge is a pair (source id, target id), got {edge!r}")
             source, target = edge
+            known = edge if isinstance(edge, Edge) else Edge(source, target)
             for end, other, verb in ((source, target, "is read by"), (target, source, "reads")):
                 if end not in self._segments:
                     raise GraphError(f"unknown source id {end!r}: it {verb} {other!r} but is not among the {len(self._segments)} segments; add it or drop the edge")
+            self._edges.setdefault((source, target), known)  # of two edges between the same two the first one stays
             self._graph.add_edge(source, target)
 
     @classmethod
@@ -80,7 +126,7 @@ class SegmentGraph:
         docs = [d if isinstance(d, Document) else Document.from_dict(d, where=f"document {i}") for i, d in enumerate(documents)]
         return cls(
             (Segment.from_document(d) for d in docs),
-            ((source, d.id) for d in docs for source in d.sources),
+            (Edge(source, d.id, **d.edges.get(source, {})) for d in docs for source in d.sources),
             max_segment_tokens=max_segment_tokens,
         )
 
@@ -98,11 +144,11 @@ class SegmentGraph:
     def from_networkx(cls, graph: nx.Graph[Any]) -> SegmentGraph:
         """Any networkx graph whose nodes carry a ``text`` attribute (and, if they like, ``title`` and ``score``).
 
-        An edge u→v means that v reads u. In an undirected graph every edge is read both ways. Nodes may be any
-        hashable; their ids become strings, which must stay distinct.
+        An edge u→v means that v reads u; its attributes ``kind`` and ``weight`` are kept. In an undirected graph every edge is read
+        both ways. Nodes may be any hashable; their ids become strings, which must stay distinct. Other attributes become metadata.
 
         Raises:
-            DocumentError: a node without text. GraphError: two nodes with the same string form.
+            DocumentError: a node without text. GraphError: two nodes with the same string form, or a malformed kind or weight.
         """
         if not isinstance(graph, nx.Graph):
             raise GraphError(f"expected a networkx graph, got {type(graph).__name__}; documents go to from_documents, segments to from_segments")
@@ -114,10 +160,11 @@ class SegmentGraph:
         for node, data in graph.nodes(data=True):
             if data.get("text") is None:
                 raise DocumentError(f"node {node!r} has no 'text' attribute: expected one on every node, got {sorted(map(str, data))}")
-            documents.append(Document.from_dict({"title": data.get("title"), "score": data.get("score"), "text": data["text"], "id": names[node]}, where=f"node {node!r}"))
-        edges = [(names[u], names[v]) for u, v in graph.edges()]
+            row = {str(key): value for key, value in data.items() if key not in ("id", "sources", "cites")}
+            documents.append(Document.from_dict(row | {"id": names[node]}, where=f"node {node!r}"))
+        edges = [Edge(names[u], names[v], kind=data.get("kind"), weight=data.get("weight")) for u, v, data in graph.edges(data=True)]
         if not graph.is_directed():
-            edges += [(v, u) for u, v in edges]
+            edges += [edge.between(edge[1], edge[0]) for edge in edges]
         return cls((Segment.from_document(d) for d in documents), edges)
 
     @classmethod
@@ -140,17 +187,19 @@ class SegmentGraph:
         return tuple(self._segments)
 
     @property
-    def edges(self) -> tuple[tuple[str, str], ...]:
-        """All edges as (source id, target id)."""
-        return tuple(self._graph.edges)
+    def edges(self) -> tuple[Edge, ...]:
+        """All edges: pairs (source id, target id) with a kind and a weight."""
+        return tuple(self._edges[pair] for pair in self._graph.edges)
 
     @property
     def networkx(self) -> nx.DiGraph[str]:
-        """A copy as a networkx graph, with ``text``, ``title`` and ``score`` on the nodes."""
-        graph = self._graph.copy()
+        """A copy as a networkx graph: ``text``, ``title``, ``score`` and the metadata on the nodes, ``kind`` and ``weight`` on the edges."""
+        graph: nx.DiGraph[str] = nx.DiGraph()
         for id, segment in self._segments.items():
             fields = {"text": segment.text, "title": segment.title, "score": segment.score}
-            graph.nodes[id].update({k: v for k, v in fields.items() if v is not None})
+            graph.add_node(id)
+            graph.nodes[id].update({**segment.metadata, **{k: v for k, v in fields.items() if v is not None}})
+        graph.add_edges_from((*edge, edge.data) for edge in self.edges)
         return graph
 
     def __len__(self) -> int:
@@ -180,6 +229,12 @@ class SegmentGraph:
         self[id]
         return tuple(sorted(self._graph.successors(id), key=self._rank.__getitem__))
 
+    def edge(self, source: str, target: str) -> Edge:
+        """The edge between two segments. Raises GraphError if there is none."""
+        if (source, target) not in self._edges:
+            raise GraphError(f"no edge {source!r} → {target!r} in the graph")
+        return self._edges[source, target]
+
     def topological(self) -> tuple[str, ...]:
         """Ids so that every source comes before its targets; among equals the graph's order.
 
@@ -195,6 +250,17 @@ class SegmentGraph:
     def with_edges(self, edges: Iterable[tuple[str, str]]) -> SegmentGraph:
         """The same segments under other edges."""
         return SegmentGraph(self.segments, edges, max_segment_tokens=self.max_segment_tokens)
+
+    def subgraph(self, ids: Iterable[str]) -> SegmentGraph:
+        """The segments with these ids, in the graph's order, and the edges between them. Raises GraphError for an id that is not in the graph."""
+        kept = {id for id in ids if self[id]}
+        order = sorted(kept, key=self._rank.__getitem__)
+        edges = (self._edges[pair] for pair in self._graph.out_edges(order) if pair[1] in kept)
+        return SegmentGraph((self._segments[id] for id in order), edges, max_segment_tokens=self.max_segment_tokens)
+
+    def with_segments(self, segments: Iterable[Segment]) -> SegmentGraph:
+        """The same edges between changed segments (their ids stay). Raises GraphError if an edge has lost an end."""
+        return SegmentGraph(segments, self.edges, max_segment_tokens=self.max_segment_tokens)
 
     def reordered(self, ids: Iterable[str]) -> SegmentGraph:
         """The same segments and edges in another order. Raises GraphError unless `ids` names every segment once."""
@@ -217,9 +283,9 @@ class SegmentGraph:
             DocumentError: the limit has no room for a word beside the title, or a part's id is taken already.
         """
         parts = {segment.id: split_segment(segment, count, max_tokens) for segment in self.segments}
-        edges = [(a.id, b.id) for chain in parts.values() for a, b in itertools.pairwise(chain)]
-        edges += [(a.id, b.id) for u, v in self.edges if u != v for a in parts[u] for b in parts[v]]
-        edges += [(part.id, part.id) for u, v in self.edges if u == v for part in parts[u]]
+        edges = [Edge(a.id, b.id, kind="next") for chain in parts.values() for a, b in itertools.pairwise(chain)]
+        edges += [edge.between(a.id, b.id) for edge in self.edges if edge[0] != edge[1] for a in parts[edge[0]] for b in parts[edge[1]]]
+        edges += [edge.between(part.id, part.id) for edge in self.edges if edge[0] == edge[1] for part in parts[edge[0]]]
         for id, chain in parts.items():
             for part in chain:
                 if part.id != id and part.id in self:

@@ -26,6 +26,7 @@ class Document:
         title: shown to the model in front of the body.
         sources: ids of the documents that this one reads (cites); each becomes an edge source → this document.
         score: retrieval score, higher is better; `graph_topk` and `graph_hops` rank by it.
+        edges: for some of the sources, what is known of the edge: ``{"b": {"kind": "cites", "weight": 2.0}}``.
         metadata: anything else, carried along to the segment untouched.
 
     Raises:
@@ -41,6 +42,7 @@ class Document:
     title: str | None = None
     sources: tuple[str, ...] = ()
     score: float | None = None
+    edges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +60,8 @@ class Document:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str = "document") -> Document:
         """Read one row: ``{"id", "text", "title", "sources" (alias "cites"), "score"}``; other keys become metadata.
+
+        A source is an id, or an object ``{"id", "kind", "weight"}``.
 
         Args:
             row: the mapping; `id` may be a number, it becomes a string.
@@ -77,6 +81,8 @@ class Document:
         sources = [] if sources is None else sources
         if isinstance(sources, str) or not isinstance(sources, Iterable):
             raise DocumentError(f"{where}: 'sources' must be a list of document ids, got {sources!r}")
+        edges = {str(source["id"]): _edge(source, where) for source in sources if isinstance(source, Mapping) and _has_id(source, where)}
+        names = [str(source["id"]) if isinstance(source, Mapping) else str(source) for source in sources]
         title, score = row.get("title"), row.get("score")
         if isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
             raise DocumentError(f"{where}: 'id' must be a string or a whole number, got {row['id']!r}")
@@ -86,12 +92,25 @@ class Document:
                 id=str(row["id"]),
                 text=row["text"],
                 title=None if title == "" else title,
-                sources=tuple(dict.fromkeys(str(s) for s in sources)),
+                sources=tuple(dict.fromkeys(names)),
                 score=score,
+                edges=edges,
                 metadata={k: v for k, v in row.items() if k not in known},
             )
         except DocumentError as error:
             raise DocumentError(f"{where}: {error}") from None
+
+
+def _has_id(source: Mapping[str, Any], where: str) -> bool:
+    if not isinstance(source.get("id"), str | int):
+        raise DocumentError(f"{where}: a source is an id or an object with id, kind and weight, got {source!r}")
+    return True
+
+
+def _edge(source: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if unknown := sorted(set(source) - {"id", "kind", "weight"}):
+        raise DocumentError(f"{where}: source {source['id']!r} has unknown keys {', '.join(unknown)}; expected id, kind, weight")
+    return {key: source[key] for key in ("kind", "weight") if source.get(key) is not None}
 
 
 def _check_title_and_score(kind: str, id: str, title: object, score: object) -> None:
