@@ -47,7 +47,7 @@ class Reading:
         """Put on record that something was not taken as it stood."""
         self.notes.append(Skipped(where, " ".join(what.split())))
 
-    def bytes(self, path: Path) -> bytes:
+    def raw(self, path: Path) -> bytes:
         """A whole file. Raises DocumentError if it is missing, unreadable or larger than the limit."""
         try:
             with path.open("rb") as file:
@@ -64,9 +64,9 @@ class Reading:
         """A text file in UTF-8, UTF-16 with a byte order mark, the `declared` encoding, or else Windows-1252, which is noted. New lines are ``\\n``.
 
         Raises:
-            DocumentError: as :meth:`bytes`, or the file is not text.
+            DocumentError: as :meth:`raw`, or the file is not text.
         """
-        return self.decode(self.bytes(path), str(path), declared)
+        return self.decode(self.raw(path), str(path), declared)
 
     def decode(self, data: bytes, where: str, declared: str | None = None) -> str:
         """Bytes as text, see :meth:`text`."""
@@ -130,11 +130,11 @@ class Reading:
         """The root element of an XML file (lxml), with no entities, no DTD and no network.
 
         Raises:
-            DocumentError: as :meth:`bytes`, or the XML is malformed, declares entities, or is nested too deep.
+            DocumentError: as :meth:`raw`, or the XML is malformed, declares entities, or is nested too deep.
         """
         from lxml import etree
 
-        data = self.bytes(path)
+        data = self.raw(path)
         parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
         try:
             root = etree.fromstring(data, parser)

@@ -173,4 +173,4 @@ def normal_title(text: str | None) -> str | None:
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     words = re.findall(r"[^\W_]+", plain)
     joined = "".join(words)
-    return joined if len(words) >= 2 and len(joined) >= 10 or len(joined) >= 16 else None
+    return joined if (len(words) >= 2 and len(joined) >= 10) or len(joined) >= 16 else None
