@@ -94,7 +94,7 @@ class GraphModel:
         self._fingerprint: tuple[tuple[Any, ...], str] | None = None
         self._tokenizer_digest: str | None = None
         model.eval()
-        if self.config.model_type not in KNOWN_TYPES:
+        if self.config.model_type not in KNOWN_TYPES and model.device.type != "meta":  # without weights it can only be planned for
             self.compare_with_own_forward()
 
     @classmethod

@@ -72,6 +72,10 @@ class TokenReader:
             self._parted[graph] = graph.split(lambda title, text: len(tokenize_pieces(self.model.tokenizer, self.template.pieces(title, text))), limit)
         return self._parted[graph]
 
+    def count(self, segment: Segment) -> int:
+        """Tokens of a segment as it is read: title, text and template."""
+        return len(self._segment_ids(segment, raw=False))
+
     def _segment_ids(self, segment: Segment, raw: bool) -> tuple[int, ...]:
         if segment.tokens is not None:
             return self._check_ids(segment.tokens, f"segment {segment.id!r}")

@@ -13,7 +13,9 @@ import pytest
 from graphkv.errors import InputError
 from graphkv.graph import SegmentGraph
 from graphkv.layouts import LAYOUTS, make_layout
-from graphkv.plot import ROLE_COLOURS, _mask_image, _rgb, draw_graph, draw_layout, node_places, shorten
+from graphkv.places import node_places, shorten
+from graphkv.plot import ROLE_COLOURS, _mask_image, _rgb, draw_layout
+from graphkv.plot_graph import draw_graph
 
 
 def graph_of(count: int, *, cycle: bool = False) -> SegmentGraph:
@@ -94,7 +96,7 @@ def test_pyplot_is_not_touched(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from graphkv.graph import SegmentGraph\n"
-        "from graphkv.plot import draw_graph\n"
+        "from graphkv.plot_graph import draw_graph\n"
         "assert 'matplotlib' not in sys.modules\n"
         f"draw_graph(SegmentGraph.from_documents([{{'id': 'a', 'text': 'x'}}]), {str(tmp_path / 'g.png')!r})\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"

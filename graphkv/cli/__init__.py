@@ -1,5 +1,7 @@
 """The command line. One file a verb; nothing heavy is imported before a verb runs.
 
+    build.py    graphkv build   papers, pages and graphs into one file of documents that read one another; part.py chooses a part
+    stats.py    graphkv stats   what a graph is like and what reading it costs
     ask.py      graphkv ask     answer a question from a file of documents
     encode.py   graphkv encode  documents into a store
     cache/      graphkv cache   look into a store and keep house
@@ -15,11 +17,12 @@ To add a verb: a file with one function, and a line here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from graphkv.cli import ask, bench, cache, demo, doctor, encode, show, train
+from graphkv.cli import ask, bench, build, cache, demo, doctor, encode, show, stats, train
 from graphkv.cli.common import guarded, set_debug
 
 app = typer.Typer(
@@ -28,7 +31,17 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode="rich",
 )
-for name, verb in (("ask", ask.ask), ("encode", encode.encode), ("show", show.show), ("train", train.train), ("demo", demo.demo), ("doctor", doctor.doctor)):
+VERBS: dict[str, Callable[..., None]] = {
+    "build": build.build,
+    "encode": encode.encode,
+    "ask": ask.ask,
+    "show": show.show,
+    "stats": stats.stats,
+    "train": train.train,
+    "demo": demo.demo,
+    "doctor": doctor.doctor,
+}
+for name, verb in VERBS.items():
     app.command(name)(guarded(verb))
 app.add_typer(cache.app, name="cache")
 app.add_typer(bench.app, name="bench")

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from graphkv.errors import GraphKVError, InputError, StoreWarning
+from graphkv.progress import late_progress
 
 if TYPE_CHECKING:
     from graphkv.engine import GraphKV
     from graphkv.graph import SegmentGraph
+    from graphkv.segments import Segment
     from graphkv.store import Store
     from graphkv_benchmarks.readers import Row
 
@@ -133,8 +135,10 @@ def _value(text: str) -> Any:
         return text
 
 
-def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | None = None, store: Store | str = "memory") -> GraphKV:
-    """The engine, with a spinner while weights are read; with a store of its own unless another is given.
+def load_engine(
+    model: str | None, dtype: str | None, max_segment_tokens: int | None = None, store: Store | str = "memory", *, weights: bool = True
+) -> GraphKV:
+    """The engine, with a spinner while weights are read; with a store of its own unless another is given. Without `weights` it can plan, not answer.
 
     Raises:
         InputError: an unknown dtype. ModelError: the model cannot be loaded.
@@ -147,7 +151,13 @@ def load_engine(model: str | None, dtype: str | None, max_segment_tokens: int | 
     with quiet(f"loading {model or 'the embedded model'}"):
         from graphkv.engine import GraphKV
 
-        return GraphKV.from_pretrained(model, dtype=dtype, max_segment_tokens=max_segment_tokens, store=store)
+        place = None if weights else "meta"
+        return GraphKV.from_pretrained(model, dtype=dtype, device_map=place, max_segment_tokens=max_segment_tokens, store=store)
+
+
+def token_counter(model: str | None) -> Callable[[Segment], int]:
+    """A function that tells how many tokens a segment has for a model; its weights are not read."""
+    return load_engine(model, None, weights=False).reader.count
 
 
 def warm_up(engine: GraphKV) -> None:
@@ -158,10 +168,37 @@ def warm_up(engine: GraphKV) -> None:
 
 
 def read_graph(path: Path) -> SegmentGraph:
-    """Documents of a JSON Lines file as a graph."""
+    """A graph: from JSON Lines of documents, where every line must be right, or from anything else that `graphkv build` reads.
+
+    What was left out of the latter is said in one line on stderr.
+    """
     from graphkv.graph import SegmentGraph
 
-    return SegmentGraph.from_jsonl(path)
+    if path.suffix.lower() in (".jsonl", ".ndjson") and is_documents(path):
+        return SegmentGraph.from_jsonl(path)
+    from graphkv.importers import build_graph
+
+    with late_progress("reading files") as progress:
+        built = build_graph(path, progress=progress)
+    counts = [f"{len(found):,} {name}" for name, found in (("skipped", built.report.skipped), ("unresolved", built.report.unresolved)) if found]
+    if counts:
+        typer.secho(f"{path}: {', '.join(counts)}; `graphkv build {path}` says which", fg=typer.colors.YELLOW, err=True)
+    return built.graph
+
+
+def is_documents(path: Path) -> bool:
+    """Whether a JSON Lines file is one of documents: its first line is no row of another format. A broken file counts, so that its line is named."""
+    from graphkv.importers.json_rows import ROW_FORMATS, row_format
+    from graphkv.importers.reading import Reading
+
+    reading = Reading()
+    for _, line in reading.lines(path):
+        try:
+            row = reading.json(line, str(path))
+        except GraphKVError:
+            return True
+        return not isinstance(row, dict) or not any(row_format(name).matches(row) for name in ROW_FORMATS if name != "documents")
+    return True
 
 
 def read_rows(path: Path, edges: str) -> list[Row] | None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from graphkv.graph import SegmentGraph
+from graphkv.graph import Edge, SegmentGraph
 from graphkv.layout import Layout
-from graphkv.plot import ROLE_COLOURS, label_of, node_places, shorten
+from graphkv.places import label_of, node_places, shorten
+from graphkv.plot import ROLE_COLOURS
 
 _UNIT = 13.0  # pixels a label height
 
@@ -53,17 +54,21 @@ def graph_page(graph: SegmentGraph, layout: Layout, *, title: str, question: str
     )
 
 
-def _graph_svg(graph: SegmentGraph) -> dict[str, Any]:
+def _graph_svg(whole: SegmentGraph) -> dict[str, Any]:
+    shown = overview(whole)
+    graph = shown.graph
     places = node_places(graph)
+    colours, meaning = colour_names(), node_colours(graph)
     at = {id: (x * _UNIT, (y + 1) * _UNIT) for id, (x, y) in places.xy.items()}
     arrows = []
-    for u, v in graph.edges:
+    for edge in graph.edges:
+        u, v = edge
         if u == v:
             continue
         (x0, y0), (x1, y1) = at[u], at[v]
         long = math.hypot(x1 - x0, y1 - y0) or 1.0
         dx, dy = (x1 - x0) / long, (y1 - y0) / long
-        arrows.append({"x0": x0 + 6 * dx, "y0": y0 + 6 * dy, "x1": x1 - 9 * dx, "y1": y1 - 9 * dy, "hint": f"{label_of(graph, v)} reads {label_of(graph, u)}"})
+        arrows.append({"x0": x0 + 6 * dx, "y0": y0 + 6 * dy, "x1": x1 - 9 * dx, "y1": y1 - 9 * dy, "colour": edge_colour(edge), "hint": _edge_hint(graph, edge)})
     nodes = []
     for id, (x, y) in at.items():
         angle = places.angles.get(id)
@@ -74,20 +79,31 @@ def _graph_svg(graph: SegmentGraph) -> dict[str, Any]:
                 "y": y,
                 "label": label_of(graph, id),
                 "hint": _node_hint(graph, id),
-                "role": "target" if graph.sources(id) else "source",
+                "colour": colours[meaning[id]],
+                "asked": hop_of(graph, id) == 0,
                 "turn": 0 if angle is None else angle + (180 if left else 0),
                 "anchor": "end" if left else "start",
                 "shift": -10 if left else 10,
             }
         )
-    return {"width": places.width * _UNIT, "height": (places.height + 2) * _UNIT, "arrows": arrows, "nodes": nodes}
+    keys = {name: colour for name, colour in colours.items() if name in meaning.values()}
+    kinds = {edge.kind: edge_colour(edge) for edge in graph.edges if edge.kind}
+    size = {"width": places.width * _UNIT, "height": (places.height + 2) * _UNIT}
+    return {**size, "arrows": arrows, "nodes": nodes, "keys": keys, "kinds": kinds, "note": shown.note}
+
+
+def _edge_hint(graph: SegmentGraph, edge: Edge) -> str:
+    about = ", ".join([*([edge.kind] if edge.kind else []), *([f"weight {edge.weight:g}"] if edge.weight is not None else [])])
+    return f"{label_of(graph, edge[1])} reads {label_of(graph, edge[0])}{f' ({about})' if about else ''}"
 
 
 def _node_hint(graph: SegmentGraph, id: str) -> str:
     segment = graph[id]
     reads = ", ".join(graph.sources(id)[:8]) or "nothing"
     text = shorten(segment.text, 240) if segment.text else f"{len(segment.tokens or ())} token ids"
-    return f"{id}{f': {segment.title}' if segment.title else ''}\n{text}\nreads: {reads}"
+    hop = hop_of(graph, id)
+    where = f" ({hop} hops away)" if hop else ""
+    return f"{id}{f': {segment.title}' if segment.title else ''}{where}\n{text}\nreads: {reads}"
 
 
 def _mask_svg(layout: Layout) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def show(
 def write_pictures(graph: SegmentGraph, plan: Layout, out: Path, *, title: str, question: str | None) -> list[Path]:
     """graph.png, mask.png and index.html in the folder `out`, which is made."""
     from graphkv.cli.page import graph_page
-    from graphkv.plot import draw_graph, draw_layout
+    from graphkv.plot import draw_layout
+    from graphkv.plot_graph import draw_graph
 
     with working("drawing"):
         out.mkdir(parents=True, exist_ok=True)
