@@ -78,7 +78,7 @@ def layout_cost(plan: Layout, model: GraphModel) -> Cost:
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     embeddings = model.model.get_input_embeddings().weight.numel()
-    weights = sum(p.numel() for p in model.decoder.parameters()) - embeddings
+    weights = sum(p.numel() for p in model.decoder.parameters() if p.dim() > 1) - embeddings  # matrices; norms and biases do not weigh
     flops = 2 * weights * tokens + 4 * heads * head_dim * layers * plan.pairs + 2 * config.vocab_size * config.hidden_size
     kv_bytes = 2 * layers * kv_heads * head_dim * model.dtype.itemsize * stored
     return Cost(plan.name, tokens, plan.window, plan.window <= model.window, plan.pairs, kv_bytes, flops)

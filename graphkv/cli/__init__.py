@@ -2,6 +2,7 @@
 
     build.py    graphkv build   papers, pages and graphs into one file of documents that read one another; part.py chooses a part
     stats.py    graphkv stats   what a graph is like and what reading it costs
+    index.py    graphkv index   make a graph searchable; retrieval.py has the options that search
     ask.py      graphkv ask     answer a question from a file of documents
     encode.py   graphkv encode  documents into a store
     cache/      graphkv cache   look into a store and keep house
@@ -22,7 +23,7 @@ from typing import Annotated
 
 import typer
 
-from graphkv.cli import ask, bench, build, cache, demo, doctor, encode, show, stats, train
+from graphkv.cli import ask, bench, build, cache, demo, doctor, encode, index, show, stats, train
 from graphkv.cli.common import guarded, set_debug
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app = typer.Typer(
 VERBS: dict[str, Callable[..., None]] = {
     "build": build.build,
     "encode": encode.encode,
+    "index": index.index,
     "ask": ask.ask,
     "show": show.show,
     "stats": stats.stats,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ from graphkv.cli.common import (
     read_rows,
     warm_up,
 )
+from graphkv.cli.retrieval import ContextTokens, Expand, ExpandHops, Index, Retrieve, retrieval_of
 from graphkv.errors import GraphKVError, InputError, LayoutError, one_of
 
 if TYPE_CHECKING:
@@ -68,12 +69,17 @@ class Outcome:
 
 
 def ask(
-    docs: Annotated[Path, typer.Argument(help="Documents as JSON Lines, or a MoreHopQA file.", show_default=False)],
+    docs: Annotated[Path, typer.Argument(help="Documents as JSON Lines, anything that `graphkv build` reads, or a MoreHopQA file.", show_default=False)],
     question: Annotated[str | None, typer.Argument(help="What to ask; rows of a data set bring their own.", show_default=False)] = None,
     layout: Annotated[list[str] | None, typer.Option("--layout", "-l", help="The layout; with --compare it may be given several times.", show_default="graph")] = None,
     option: LayoutOptions = None,
     compare: Annotated[bool, typer.Option("--compare", help="Layouts side by side, each with a store of its own.")] = False,
     rank: Annotated[str | None, typer.Option(help="Score the documents first: bm25. graph_topk and graph_hops rank by it.", show_default=False)] = None,
+    retrieve: Retrieve = None,
+    index: Index = None,
+    expand: Expand = "none",
+    expand_hops: ExpandHops = 1,
+    context_tokens: ContextTokens = None,
     model: Model = None,
     dtype: Dtype = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="The longest answer.", min=1, show_default="64")] = None,
@@ -90,6 +96,7 @@ def ask(
     """Answer a question from documents that read one another.
 
     DOCS holds one document a line: an object with id, text, and if you like title, score and sources, the ids it reads.
+    Of a corpus that does not fit, --retrieve reads the best part: the segments that fit the question, and their neighbours in the graph.
 
     [bold]A session[/bold]
 
@@ -106,10 +113,13 @@ def ask(
     if stream and (compare or as_json):
         raise InputError("--stream prints plain text: it goes with neither --compare nor --json")
     options = _options_by_layout(layouts, parse_options(option))
+    retrieval = retrieval_of(retrieve, index, expand, expand_hops, context_tokens)
     tasks = _tasks(docs, question, rank, edges, row, limit)
     if stream and len(tasks) > 1:
         raise InputError("--stream answers one question: choose one with --row")
     engine = load_engine(model, dtype, max_segment_tokens, _store(store, codec, compare))
+    if retrieval is not None:
+        tasks = [replace(t, graph=retrieval.apply(engine, t.graph, t.question)) for t in tasks]
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop or None}
     if stream:
         for piece in engine.stream(tasks[0].graph, tasks[0].question, layout=layouts[0], **settings, **options[layouts[0]]):

@@ -6,7 +6,7 @@ import ast
 import functools
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +20,7 @@ from graphkv.progress import late_progress
 if TYPE_CHECKING:
     from graphkv.engine import GraphKV
     from graphkv.graph import SegmentGraph
+    from graphkv.layout import Layout
     from graphkv.segments import Segment
     from graphkv.store import Store
     from graphkv_benchmarks.readers import Row
@@ -153,6 +154,15 @@ def load_engine(
 
         place = None if weights else "meta"
         return GraphKV.from_pretrained(model, dtype=dtype, device_map=place, max_segment_tokens=max_segment_tokens, store=store)
+
+
+def planned(engine: GraphKV, graph: SegmentGraph, question: str | None, layout: str, options: Mapping[str, Any]) -> tuple[SegmentGraph, Layout]:
+    """The graph with long documents cut, and its layout, whether or not the model's window is large enough for it."""
+    from graphkv.layouts import make_layout
+
+    tokens = engine.reader.read(graph, [() if question is None else question], None)
+    lengths = {id: len(ids) for id, ids in tokens.segments.items()}
+    return tokens.graph, make_layout(layout, tokens.graph, lengths, prefix=len(tokens.prefix), question=len(tokens.questions[0]), **options)
 
 
 def token_counter(model: str | None) -> Callable[[Segment], int]:

@@ -9,8 +9,11 @@ from typing import Any
 
 from graphkv.graph import Edge, SegmentGraph
 from graphkv.layout import Layout
-from graphkv.places import label_of, node_places, shorten
+from graphkv.places import colour_names, edge_colour, hop_of, label_of, node_colours, node_places, overview, shorten
 from graphkv.plot import ROLE_COLOURS
+
+MOST_BLOCKS = 1500
+"""Blocks up to which a mask is drawn; of more nobody could make out one."""
 
 _UNIT = 13.0  # pixels a label height
 
@@ -45,9 +48,10 @@ def graph_page(graph: SegmentGraph, layout: Layout, *, title: str, question: str
         title=title,
         question=question,
         graph=_graph_svg(graph),
-        mask=_mask_svg(layout),
+        mask=_mask_svg(layout) if len(layout.blocks) <= MOST_BLOCKS else None,
         segments=_segment_rows(graph, layout),
         layout=layout,
+        plan=str(layout),
         roles=[(role, colour) for role, colour in ROLE_COLOURS.items() if any(b.role == role and b.length for b in layout.blocks)],
         colours=ROLE_COLOURS,
         edges=len(graph.edges),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphkv.cli.common import Dtype, Json, MaxSegmentTokens, Model, load_engine, print_json, read_graph
+from graphkv.cli.common import Dtype, Json, MaxSegmentTokens, Model, load_engine, planned, print_json, read_graph
 from graphkv.cli.part import Direction, Ego, Hops, PathEnds, part_of
 
 if TYPE_CHECKING:
@@ -46,15 +46,15 @@ def stats(
     sequential      404        404      1.4             2.6
     ...
     """
-    from graphkv.layouts import make_layout
     from graphkv.stats import graph_numbers, layout_cost
 
     graph = part_of(read_graph(docs), ego, hops, direction, path)
     engine = load_engine(model, dtype, max_segment_tokens, weights=False)
-    tokens = engine.reader.read(graph, [()], None)
-    lengths = {id: len(ids) for id, ids in tokens.segments.items()}
-    numbers = graph_numbers(tokens.graph, lengths)
-    plans = [make_layout(name, tokens.graph, lengths, prefix=len(tokens.prefix), question=0) for name in layout or DEFAULT]
+    plans = []
+    for name in layout or DEFAULT:
+        graph, plan = planned(engine, graph, None, name, {})
+        plans.append(plan)
+    numbers = graph_numbers(graph, {block.segment: block.length for block in plans[0].blocks if block.segment is not None})
     costs = [layout_cost(plan, engine.model) for plan in plans]
     if as_json:
         print_json(numbers | {"layouts": [asdict(cost) for cost in costs], "model_window": engine.model.window})

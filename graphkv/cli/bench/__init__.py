@@ -8,6 +8,7 @@ from graphkv.cli.bench.answer_time import answer_time
 from graphkv.cli.bench.attention import attention
 from graphkv.cli.bench.citation_world import citation_world
 from graphkv.cli.bench.codecs import codecs
+from graphkv.cli.bench.retrieval import retrieval
 from graphkv.cli.bench.store_size import store_size
 from graphkv.cli.bench.ttft import ttft
 from graphkv.cli.common import guarded
@@ -17,6 +18,7 @@ app.command("answer-time")(guarded(answer_time))
 app.command("attention")(guarded(attention))
 app.command("citation-world")(guarded(citation_world))
 app.command("codecs")(guarded(codecs))
+app.command("retrieval")(guarded(retrieval))
 app.command("store-size")(guarded(store_size))
 app.command("ttft")(guarded(ttft))
 
