@@ -29,12 +29,14 @@ class Reading:
 
     Attributes:
         max_bytes: larger files, and longer lines, are refused. reverse: edges of graph formats run from the reader to what is read.
+        edge_pairs: for LangChain documents, metadata fields that name others: ``(("cites", "$id"),)``.
         skipped: what was left out. notes: what was taken, but not as it stood (another encoding, an included file that is missing).
         claimed: files that belong to a record already (an included .tex, a .bib that a paper names); they are not read for themselves.
     """
 
     max_bytes: int = MAX_BYTES
     reverse: bool = False
+    edge_pairs: tuple[tuple[str, str], ...] = ()
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[Skipped] = field(default_factory=list)
     claimed: set[Path] = field(default_factory=set)
@@ -143,8 +145,9 @@ class Reading:
         if root is None:
             raise DocumentError(f"{path}: an empty XML file")
         info = root.getroottree().docinfo
-        if info.internalDTD is not None and any(True for _ in info.internalDTD.iterentities()):
-            raise DocumentError(f"{path} declares XML entities, which are not read: they can grow without bound; remove the DOCTYPE")
+        declared = info.internalDTD is not None and any(True for _ in info.internalDTD.iterentities())
+        if declared or next(root.iter(etree.Entity), None) is not None:
+            raise DocumentError(f"{path} has XML entities of its own, which are not read: they can grow without bound; remove the DOCTYPE")
         return root
 
     def beside(self, root: Path, base: Path, name: str) -> Path | None:

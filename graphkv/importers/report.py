@@ -1,0 +1,105 @@
+"""What a build found, matched, and left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graphkv.graph import SegmentGraph
+from graphkv.importers.reading import Skipped
+
+
+@dataclass(frozen=True)
+class PaperCount:
+    """The numbers of one record.
+
+    Attributes:
+        references: entries of its bibliography, or links. matched: of these, those whose work is among the sources.
+        citations: places in its text that name a reference. resolved: of these, those whose reference it has.
+    """
+
+    id: str
+    where: str
+    sections: int
+    references: int
+    matched: int
+    citations: int
+    resolved: int
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """A citation or link that leads nowhere: where it stands, what it says, and what is missing."""
+
+    where: str
+    name: str
+    reason: str
+
+
+@dataclass
+class BuildReport:
+    """Everything there is to tell about a build; nothing is left out in silence.
+
+    Attributes:
+        papers: a line a record. matched: references found among the sources, by how: ``name``, ``doi``, ``arxiv``, ``title``.
+        entries: works known from bibliographies only that became segments of their printed entry; `unmatched` lists those that did not.
+        merged: records that were the same work as another. unresolved: citations and links that lead nowhere.
+        skipped: what could not be used. notes: what was not taken as it stood.
+        segments: by role. edges: by kind.
+    """
+
+    papers: list[PaperCount] = field(default_factory=list)
+    matched: Counter[str] = field(default_factory=Counter)
+    entries: int = 0
+    unmatched: list[Unresolved] = field(default_factory=list)
+    merged: int = 0
+    unresolved: list[Unresolved] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[Skipped] = field(default_factory=list)
+    segments: Counter[str] = field(default_factory=Counter)
+    edges: Counter[str] = field(default_factory=Counter)
+
+    def total(self, name: str) -> int:
+        """One number of :class:`PaperCount` over all records, for example ``total("citations")``."""
+        return sum(int(getattr(paper, name)) for paper in self.papers)
+
+    def count(self, graph: SegmentGraph) -> None:
+        """Count the segments and edges of the graph that was made."""
+        self.segments = Counter(str(s.metadata.get("role", "document")) for s in graph)
+        self.edges = Counter(edge.kind or "without a kind" for edge in graph.edges)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        totals = {name: self.total(name) for name in ("sections", "references", "matched", "citations", "resolved")}
+        return {"totals": {"records": len(self.papers)} | totals, **asdict(self), "matched": dict(self.matched), "segments": dict(self.segments), "edges": dict(self.edges)}
+
+    def __str__(self) -> str:
+        """The numbers on a few lines."""
+        by = ", ".join(f"{count} by {'DOI' if how == 'doi' else 'arXiv id' if how == 'arxiv' else how}" for how, count in self.matched.most_common())
+        lines = [
+            f"{len(self.papers):,} records{f' ({self.merged:,} more were the same as another)' if self.merged else ''}: "
+            + _counted(self.segments, "segments") + "; " + _counted(self.edges, "edges"),
+        ]
+        if references := self.total("references"):
+            rest = f"{self.entries:,} works became segments of their printed entry" if self.entries else f"{len(self.unmatched):,} lead out of the sources"
+            lines.append(f"{references:,} references and links: {self.total('matched'):,} to records of the sources{f' ({by})' if by else ''}, {rest}")
+        if citations := self.total("citations"):
+            lines.append(f"{citations:,} in-text citations: {self.total('resolved'):,} resolved")
+        lines += [f"{len(found):,} {name}" for name, found in (("unresolved", self.unresolved), ("skipped", self.skipped), ("notes", self.notes)) if found]
+        return "\n".join(lines)
+
+
+def write_report(report: BuildReport, path: Path) -> None:
+    """Write all of a report as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(report.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _counted(counts: Counter[str], name: str) -> str:
+    parts = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return f"{counts.total():,} {name}{f' ({parts})' if parts else ''}"
