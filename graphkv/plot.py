@@ -226,12 +226,12 @@ def _rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-def legend(axes: Any, colours: Mapping[str, str], where: str) -> None:
+def legend(axes: Any, colours: Mapping[str, str], where: str, columns: int = 1) -> None:
     """A legend of coloured patches."""
     from matplotlib.patches import Patch
 
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
-    axes.legend(handles=handles, loc=where, fontsize=7, frameon=True, framealpha=0.9, edgecolor="#dee2e6")
+    axes.legend(handles=handles, loc=where, ncols=columns, fontsize=7, frameon=True, framealpha=0.9, edgecolor="#dee2e6")
 
 
 def figure_of(width: float, height: float) -> Any:

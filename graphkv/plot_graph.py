@@ -36,18 +36,23 @@ def draw_graph(graph: SegmentGraph, path: str | Path) -> Path:
     shown = overview(graph)
     graph = shown.graph
     places = node_places(graph)
+    edges = [edge for edge in graph.edges if edge[0] != edge[1]]
+    meaning = node_colours(graph)
+    entries = _legend_entries(graph, edges, meaning)
     unit = 0.15  # inches a label height
-    figure = figure_of(max(4.0, places.width * unit), max(1.6, places.height * unit + 0.6))
+    width = max(4.0, places.width * unit)
+    columns = max(1, int(width / 1.2))  # of the legend, below the nodes
+    foot = 1.5 + 1.2 * math.ceil(len(entries) / columns)
+    figure = figure_of(width, max(1.6, (places.height + foot + 1.0) * unit))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_xlim(-0.5, places.width)
-    axes.set_ylim(places.height + 2.4, -1.0)
+    axes.set_ylim(places.height + foot, -1.0)
     axes.axis("off")
-    edges = [edge for edge in graph.edges if edge[0] != edge[1]]
     if len(edges) <= STRAIGHT:
         _arrows(axes, edges, places)
     else:
         _lines(axes, edges, places)
-    colours, meaning = colour_names(), node_colours(graph)
+    colours = colour_names()
     hops = {id: hop for id in graph.ids if (hop := hop_of(graph, id)) is not None}
     for id, (x, y) in places.xy.items():
         hop = hops.get(id)
@@ -56,10 +61,10 @@ def draw_graph(graph: SegmentGraph, path: str | Path) -> Path:
         if hop:
             axes.text(x, y, str(hop), fontsize=5, color="white", ha="center", va="center", zorder=4)
         _label(axes, label_of(graph, id), x, y, places.angles.get(id))
-    legend(axes, _legend_entries(graph, edges, meaning), "lower left")
+    legend(axes, entries, "lower left", columns)
     notes = [note for note in (shown.note, "in a dot: hops away" if any(hops.values()) else None) if note]
     if notes:
-        axes.text(places.width - 0.5, places.height + 2.0, "; ".join(notes), fontsize=7, ha="right", va="bottom", color="#5c6773")
+        axes.text(places.width - 0.5, places.height + 0.2, "; ".join(notes), fontsize=7, ha="right", va="bottom", color="#5c6773")
     return save(figure, path)
 
 
