@@ -179,11 +179,12 @@ def _circle(graph: SegmentGraph) -> Places:
 
 
 def label_of(graph: SegmentGraph, id: str) -> str:
-    """What stands beside a node: a section's heading, or the segment's title, or else its id."""
-    metadata = graph[id].metadata
-    if metadata.get("role") == "section" and metadata.get("section"):
-        return shorten(f"§ {metadata['section']}")
-    return shorten(graph[id].title or id)
+    """What stands beside a node: a section's heading, a segment's title, the printed entry of a work without one, or else the id."""
+    segment = graph[id]
+    role = segment.metadata.get("role")
+    if role == "section" and segment.metadata.get("section"):
+        return shorten(f"§ {segment.metadata['section']}")
+    return shorten(segment.title or (role == "reference" and segment.text) or id)
 
 
 def shorten(text: str, limit: int = 22) -> str:

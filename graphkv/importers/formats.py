@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from graphkv.errors import InputError, one_of
 from graphkv.importers.json_rows import ROW_FORMATS
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Item
@@ -68,10 +67,8 @@ def read_file(path: Path, root: Path, reading: Reading, format: str) -> Iterator
         format: a name of :data:`FORMATS`.
 
     Raises:
-        InputError: an unknown format. DocumentError: the file cannot be used.
+        DocumentError: the file cannot be used.
     """
-    if format not in FORMATS:
-        raise InputError(one_of("format", format, FORMATS))
     if format == "json" or format in ROW_FORMATS:
         from graphkv.importers import json_rows
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from graphkv.errors import DocumentError
+from graphkv.errors import DocumentError, InputError, one_of
 from graphkv.importers.formats import FORMATS, ORDER, format_of, read_file
 from graphkv.importers.json_rows import ROW_FORMATS
 from graphkv.importers.reading import Reading
@@ -28,8 +28,10 @@ def gather(
         progress: called with (files read, files to read).
 
     Raises:
-        DocumentError: a source does not exist, or a named file cannot be used or has an unknown ending.
+        InputError: an unknown format. DocumentError: a source does not exist, or a named file cannot be used or has an unknown ending.
     """
+    if format is not None and format not in FORMATS:
+        raise InputError(one_of("format", format, FORMATS))
     hidden = {path.resolve() for path in leave_out}
     plans = [(source, _files(source, reading, format, hidden)) for source in sources]
     total, done = sum(len(files) for _, files in plans), 0

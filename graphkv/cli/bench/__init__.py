@@ -9,6 +9,7 @@ from graphkv.cli.bench.attention import attention
 from graphkv.cli.bench.citation_world import citation_world
 from graphkv.cli.bench.codecs import codecs
 from graphkv.cli.bench.retrieval import retrieval
+from graphkv.cli.bench.retrieval_scale import retrieval_scale
 from graphkv.cli.bench.store_size import store_size
 from graphkv.cli.bench.ttft import ttft
 from graphkv.cli.common import guarded
@@ -19,6 +20,7 @@ app.command("attention")(guarded(attention))
 app.command("citation-world")(guarded(citation_world))
 app.command("codecs")(guarded(codecs))
 app.command("retrieval")(guarded(retrieval))
+app.command("retrieval-scale")(guarded(retrieval_scale))
 app.command("store-size")(guarded(store_size))
 app.command("ttft")(guarded(ttft))
 
