@@ -46,7 +46,7 @@ def gather(
                 except DocumentError as error:
                     if named:
                         raise
-                    reading.skip(str(path), str(error).removeprefix(f"{path}: "))
+                    reading.skip(str(path), str(error).removeprefix(str(path)).lstrip(": "))
             done += 1
             if progress:
                 progress(done, total)
