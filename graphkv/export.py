@@ -63,6 +63,7 @@ def write_graph(graph: SegmentGraph, path: Path, format: str | None = None) -> N
         _check(graph, _NOT_CSV, "CSV")
         contents = [_csv_nodes(graph), _csv_edges(graph)]
     else:
+        _check(graph, _NOT_XML, "XML")
         file = io.BytesIO()
         (nx.write_graphml_lxml if name == "graphml" else nx.write_gexf)(_network(graph, label=name == "gexf"), file)
         contents = [file.getvalue()]

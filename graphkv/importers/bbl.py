@@ -29,22 +29,25 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Record]:
     Raises:
         DocumentError: the file cannot be read, or has no entry at all.
     """
-    for entry in entries(reading.text(path), str(path), reading).values():
-        yield record_of(entry, str(path))
+    for key, entry in entries(reading.text(path), str(path), reading).items():
+        if entry.reference.text:
+            yield record_of(entry, str(path))
+        else:
+            reading.skip(f"{path}, {key}", "an entry without any text")
 
 
 def entries(text: str, where: str, reading: Reading, literals: list[str] | None = None) -> dict[str, Entry]:
     """The entries of a bibliography by key, in its order. Doubled keys, and entries that cannot be read, are skipped and counted.
 
     Args:
-        text: the file, or the part of a paper from ``\\\\begin{thebibliography}`` on. where: for messages.
+        text: the file, or the part of a paper from ``\\begin{thebibliography}`` on. where: for messages.
         literals: if `text` is clean already, what was put aside, see :func:`graphkv.importers.latex_clean.clean`.
 
     Raises:
         DocumentError: there is no entry at all.
 
     Example:
-        >>> found = entries(r"\\\\bibitem{lo} Kyle Lo. 2020. \\\\newblock S2ORC.", "a.bbl", Reading())["lo"]
+        >>> found = entries(r"\\bibitem{lo} Kyle Lo. 2020. \\newblock S2ORC.", "a.bbl", Reading())["lo"]
         >>> found.reference.title, found.reference.year
         ('S2ORC', 2020)
     """
@@ -151,7 +154,7 @@ def _entry_of_fields(key: str, fields: dict[str, str]) -> Entry:
         title=title,
         authors=authors,
         year=int(year) if year else None,
-        doi=fields.get("doi") or fields.get("url"),
+        doi=(fields.get("doi") or fields.get("url") or "").replace("\\", ""),
         arxiv=normal_arxiv(links[0]) or next((normal_arxiv(link) for link in links[1:] if "arxiv" in link.lower()), None),
         text=printed(authors, year, title, venue),
     )

@@ -11,8 +11,10 @@ from graphkv.importers.record import Reference, normal_arxiv, normal_doi
 
 _NATBIB = re.compile(r"(.+?)\s*\(([^()]{2,20})\)")
 _AUTHOR_COMMA_YEAR = re.compile(r"(.+?),? (\d{4}[a-z]?)$")
-_LAST_YEAR = re.compile(r"[\s,]*\(?\b((?:1[5-9]|20)\d\d)[a-z]?\)?[\s.,:]*$")
+_LAST_YEAR = re.compile(r"[\s,]{0,3}\(?\b((?:1[5-9]|20)\d\d)[a-z]?\)?[\s.,:]{0,5}$")
 _INITIALS = re.compile(r"(?:[A-Z]{1,3}\.?[\s-]*|[A-Z][a-z]{0,2}\.[\s-]*)+")
+_NAME_WORD = re.compile(r"[A-ZÀ-Þ][\w.’'-]*")
+_PARTICLES = frozenset(("and", "van", "von", "der", "den", "de", "di", "la", "et", "al", "al."))
 _NO_TITLE = re.compile(r"(?i)(?:in:? |https?:|doi\b|url\b|arxiv|available|10\.\d{4,9}/|isbn|issn|pages?\b|pp\.|vol(?:ume|\.)|to appear|[\d\W]+$)")
 _JOURNAL = re.compile(r"(?i)\b(?:proc|proceedings|journal|j|phys|rev|lett|trans|transactions|ieee|acm|nature|science|annals|ann|bull|math|vol)\b\.?")
 _OLD_ARXIV = re.compile(r"\b(?:hep-(?:th|ph|ex|lat)|astro-ph|gr-qc|cond-mat|quant-ph|math(?:-ph)?|nucl-(?:th|ex)|nlin|physics|cs|q-bio)(?:\.[A-Z]{2})?/\d{7}")
@@ -22,7 +24,7 @@ _FIELD_OF_AUTHOR = re.compile(r"\\bibinfo\s*\{(?:author|person)\}\s*(?=\{)")
 
 
 def entry_of_item(key: str, label: str, latex: str, literals: list[str]) -> Entry:
-    """An entry from its label (what stands in brackets behind ``\\\\bibitem``) and its text.
+    """An entry from its label (what stands in brackets behind ``\\bibitem``) and its text.
 
     Args:
         latex: clean. literals: what was put aside in it.
@@ -82,7 +84,7 @@ def _title(blocks: list[str], texts: list[str], latex: str, literals: list[str])
             return quoted[1].strip(" ,.")
     for text in texts[1:3]:
         if not _NO_TITLE.match(text):
-            return re.split(r"\.\s+In:? [A-Z]", text)[0].strip(" ,.") or None
+            return re.split(r"\.\s+(?:In:? [A-Z]|https?:|doi:|arXiv|10\.\d{4})", text)[0].strip(" ,.") or None
     first = texts[0]
     if colon := re.match(r"(?:[^:.]|\.(?=[,\s:-]|[A-Z]\.)){3,600}?: ([^.?!]{8,400}[.?!])", first):  # Springer: "Lo, K., Wang, L.: Title. Venue"
         return colon[1].strip(" ,.")
@@ -101,7 +103,8 @@ def _title(blocks: list[str], texts: list[str], latex: str, literals: list[str])
 def _names_in(parts: list[str]) -> int:
     """How many parts of an entry, from its start, are names."""
     for number, part in enumerate(parts):
-        if not re.fullmatch(r"(?:and )?(?:[A-Z][\w.’'-]*\.?\s*|van |von |der |den |de |la |et al\.?|and |~)+", part) or len(part.split()) > 7:
+        words = part.split()
+        if not words or len(words) > 7 or not all(word in _PARTICLES or _NAME_WORD.fullmatch(word) for word in words):
             return number
     return len(parts)
 
@@ -132,7 +135,7 @@ def authors_in(text: str) -> tuple[str, ...]:
     pieces = [" ".join(piece.split()) for piece in pieces if piece.strip(" .")]
     names: list[str] = []
     for piece in pieces:
-        if names and _INITIALS.fullmatch(piece) and not _INITIALS.fullmatch(names[-1]) and " " not in names[-1].split("van ")[-1].split("de ")[-1]:
+        if names and len(piece) < 15 and _INITIALS.fullmatch(piece) and not _INITIALS.fullmatch(names[-1][:15]) and " " not in names[-1].split("van ")[-1].split("de ")[-1]:
             names[-1] = f"{piece} {names[-1]}"
         elif piece in ("Jr.", "Jr", "Sr.", "II", "III") and names:
             names[-1] += f" {piece}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphkv.errors import DocumentError
-from graphkv.importers.entry_text import Entry, full_name, plain, printed, short_names, surname, year_of
+from graphkv.importers.entry_text import Entry, full_name, plain, printed, short_names, surname
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Record, Reference, normal_arxiv
 
@@ -96,7 +96,7 @@ def load(path: Path, reading: Reading) -> dict[str, Any]:
     strings = {string.key.lower(): string.value for string in library.strings}
     for entry in library.entries:
         for field in entry.fields:
-            if "#" in field.value and not field.value.startswith(("{", '"')) or '" #' in field.value or "} #" in field.value:
+            if ("#" in field.value and not field.value.startswith(("{", '"'))) or '" #' in field.value or "} #" in field.value:
                 field.value = _joined(field.value, strings)
     for middleware in middlewares.default_parse_stack():
         library = middleware.transform(library)
@@ -142,7 +142,7 @@ def entry_of(block: Any, others: Mapping[str, Any]) -> Entry:
         authors=authors,
         year=year,
         doi=doi and doi.replace("\\", ""),
-        arxiv=arxiv or (normal_arxiv(doi) if doi and "arxiv" in doi.lower() else None),
+        arxiv=arxiv or normal_arxiv((doi or "").lower().partition("/arxiv.")[2]),
         text=printed(authors, plain(printed_year), title, venue or text.get("note", "")),
     )
     return Entry(
@@ -162,8 +162,9 @@ def _fields(block: Any, others: Mapping[str, Any]) -> dict[str, str]:
     own = {field.key.lower(): str(field.value) for field in block.fields}
     inherited: dict[str, str] = {}
     for name in ("xdata", "crossref"):
-        parent = others.get(own.get(name, "").strip())
-        if parent is not None:
+        key = own.get(name, "").strip()
+        if key and key in others:
+            parent = others[key]
             theirs = {field.key.lower(): str(field.value) for field in parent.fields}
             if name == "crossref":
                 theirs = {"booktitle": theirs.get("title", ""), **{k: v for k, v in theirs.items() if k in ("year", "date", "publisher", "editor")}}

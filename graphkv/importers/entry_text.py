@@ -9,7 +9,7 @@ from graphkv.importers.latex_clean import clean
 from graphkv.importers.latex_commands import commands
 from graphkv.importers.latex_macros import Definitions, Expander
 from graphkv.importers.latex_numbers import Numbers
-from graphkv.importers.latex_text import put_literals, tidy, to_text, without_mentions
+from graphkv.importers.latex_text import put_literals, tidy, to_text
 from graphkv.importers.record import Reference
 
 _YEAR = re.compile(r"(?<![\d/.:-])(1[5-9]\d\d|20\d\d)(?![\d/:-]|\.\d)")
@@ -46,17 +46,18 @@ def plain(latex: str, literals: list[str] | None = None) -> str:
         DocumentError: it is nested too deep.
 
     Example:
-        >>> plain(r"{{\\\\'E}}tude of\\n  \\\\emph{NP}--hard {\\\\TeX}")
+        >>> plain(r"{{\\'E}}tude of   \\emph{NP}--hard {\\TeX}")
         'Étude of NP–hard TeX'
     """
     if not _MARKED_UP.search(latex) and not literals:
         return " ".join(latex.replace("{", "").replace("}", "").split())
-    source = latex if literals is not None else clean(latex, literals := [])
+    aside: list[str] = [] if literals is None else literals
+    source = latex if literals is not None else clean(latex, aside)
     definitions = Definitions()
     numbers = Numbers()
-    source = Expander(source, commands(literals, definitions, numbers), lambda what: None, definitions=definitions).expand()
+    source = Expander(source, commands(aside, definitions, numbers), lambda what: None, definitions=definitions).expand()
     text = tidy(to_text(re.sub("[\ue004\ue005]", "", numbers.resolve(source)), "an entry of a bibliography"))
-    return " ".join(without_mentions(put_literals(text, literals)).split())
+    return " ".join(put_literals(text, aside).split())
 
 
 def year_of(text: str) -> int | None:
@@ -66,7 +67,7 @@ def year_of(text: str) -> int | None:
         >>> year_of("In 1984 Revisited. Proc. of X 2010, pages 2001--2010."), year_of("doi:10.1/2010")
         (2010, None)
     """
-    found = _YEAR.findall(re.sub(r"(?i)pages?\s+[\d–-]+|pp?\.\s*[\d–-]+|\d+\s*(?:–|--)\s*\d+", " ", text))
+    found = _YEAR.findall(re.sub(r"(?i)pages?\s+[\d–-]+|pp?\.\s*[\d–-]+|(?<!\d)\d{1,6}\s?(?:–|--)\s?\d{1,6}", " ", text))
     return int(found[-1]) if found else None
 
 

@@ -47,6 +47,8 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Record]:
         expanded = Expander(source.text, table, lambda what: reading.note(str(path), what), protected, definitions).expand()
     except DocumentError as error:
         raise DocumentError(f"{path}: {error}") from None
+    if mentions.unreadable:
+        reading.skip(str(path), f"{mentions.unreadable} keys of citations that cannot be keys; is a brace missing?")
     parts = split(numbers.resolve(expanded), whole)
     writer = _Writer(str(path), source.literals, mentions.found)
     sections = writer.sections(parts.sections)
@@ -80,7 +82,9 @@ class _Writer:
             pieces += [piece, mention.text]
             length += len(mention.text)
             at = found.end()
-        return "".join([*pieces, put_literals(marked[at:], self._literals)]), tuple(citations)
+        text = "".join([*pieces, put_literals(marked[at:], self._literals)])
+        indent = len(text) - len(text.lstrip())  # verbatim text may begin with any
+        return text.strip(), tuple(Citation(c.start - indent, c.end - indent, c.key) for c in citations)
 
     def line(self, latex: str) -> str:
         """Text in one line."""
@@ -98,7 +102,7 @@ class _Writer:
             if in_heading:  # a heading cannot hold them
                 text = f"{heading}\n\n{text}".strip()
                 shift = len(heading) + 2
-                citations = (*in_heading, *(Citation(c.start + shift, c.end + shift, c.key) for c in citations))
+                citations = (*(Citation(c.start + shift, c.end + shift, c.key) for c in citations))
             if not text:
                 waiting.append((level, heading))
                 continue

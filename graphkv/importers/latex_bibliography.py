@@ -32,7 +32,7 @@ class Bibliography:
         self._reading, self._where = reading, where
 
     def cite(self, key: str) -> None:
-        """A key that the paper cites, in its text or by ``\\\\nocite``."""
+        """A key that the paper cites, in its text or by ``\\nocite``."""
         if self._formatted or key in self._entries:
             return
         if key == "*":
@@ -90,30 +90,32 @@ def bibliography(path: Path, root: Path, source: Source, reading: Reading) -> Bi
     source.text = _EMBEDDED.sub("", source.text)
     own = reading.beside(root, path.parent, f"{path.stem}.bbl")
     formatted = list(dict.fromkeys([*([own] if own else []), *source.bibliographies]))
-    databases = _databases(named, bool(formatted), path, root, reading)
-    if not (formatted or databases or embedded):
-        formatted, databases = _only_ones(path, root, reading)
-    entries: dict[str, Entry] = {}
-    for file in formatted:
-        reading.claimed.add(file)
-        try:
-            entries |= {key: entry for key, entry in bbl.entries(reading.text(file), str(file), reading).items() if key not in entries}
-        except DocumentError as error:
-            reading.note(str(file), f"not used: {error}")
+    entries, database = _read(formatted, _databases(named, bool(formatted), path, root, reading), reading)
     if not entries:
         for part in embedded:
             try:
                 entries |= bbl.entries(part, f"{path}, bibliography", reading, source.literals)
             except DocumentError as error:
                 reading.note(str(path), str(error))
+    if not entries and not database:
+        entries, database = _read(*_only_ones(path, root, reading), reading)
+    return Bibliography(entries, database, reading, str(path))
+
+
+def _read(formatted: list[Path], databases: list[Path], reading: Reading) -> tuple[dict[str, Entry], dict[str, Any]]:
+    """The entries of .bbl and of .bib files, each file claimed; one that cannot be used is noted."""
+    entries: dict[str, Entry] = {}
     database: dict[str, Any] = {}
-    for file in databases:
+    for file in (*formatted, *databases):
         reading.claimed.add(file)
         try:
-            database = {**bibtex.load(file, reading), **database}
+            if file.suffix == ".bbl":
+                entries = bbl.entries(reading.text(file), str(file), reading) | entries
+            else:
+                database = bibtex.load(file, reading) | database
         except DocumentError as error:
             reading.note(str(file), f"not used: {error}")
-    return Bibliography(entries, database, reading, str(path))
+    return entries, database
 
 
 def _databases(named: list[re.Match[str]], formatted: bool, path: Path, root: Path, reading: Reading) -> list[Path]:

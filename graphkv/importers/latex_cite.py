@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from graphkv.importers.latex_bibliography import Bibliography
@@ -26,20 +27,28 @@ _SEVERAL = {
     "author": "citeauthors Citeauthors",
 }
 
+_NO_KEY = re.compile("[\\\\{}\ue000-\ue00f]")
+_LONGEST_KEY = 200
+
 
 @dataclass(frozen=True)
 class Mention:
-    """One key in one place: what stands there, and whether it is a citation of its own in brackets or not."""
+    """One key in one place, and the text that stands there."""
 
     key: str
     text: str
 
 
 class Mentions:
-    """The in-text citations of one paper, in the order in which they are met; a mark in the text carries the number."""
+    """The in-text citations of one paper, in the order in which they are met; a mark in the text carries the number.
+
+    Attributes:
+        found: the mentions. unreadable: keys that were left out because they cannot be keys.
+    """
 
     def __init__(self, bibliography: Bibliography) -> None:
         self.found: list[Mention] = []
+        self.unreadable = 0
         self._bibliography = bibliography
 
     def commands(self) -> dict[str, Command]:
@@ -52,7 +61,7 @@ class Mentions:
         return table
 
     def _nocite(self, scanner: Scanner, name: str) -> str:
-        for key in _keys(scanner.argument()):
+        for key in self._keys(scanner.argument()):
             self._bibliography.cite(key)
         return ""
 
@@ -60,9 +69,18 @@ class Mentions:
         def command(scanner: Scanner, name: str) -> str:
             scanner.take("*")
             before, after = _notes(scanner)
-            return self._printed(style, [(before, _keys(scanner.argument()), after)])
+            if not scanner.group_ahead():
+                return ""
+            return self._printed(style, [(before, self._keys(scanner.argument()), after)])
 
         return command
+
+    def _keys(self, argument: str) -> list[str]:
+        """Keys with commas between them; what cannot be one (text behind a brace that is never closed) is counted."""
+        keys = [key for key in (" ".join(part.replace("~", " ").split()) for part in argument.split(",")) if key]
+        good = [key for key in keys if len(key) <= _LONGEST_KEY and not _NO_KEY.search(key)]
+        self.unreadable += len(keys) - len(good)
+        return good
 
     def _several(self, style: str) -> Command:
         def command(scanner: Scanner, name: str) -> str:
@@ -71,10 +89,11 @@ class Mentions:
             if after is None:
                 before, after = None, before
             parts = []
-            while scanner.group_ahead() or scanner.peek() == "[":
+            while True:
                 first, last = _notes(scanner)
-                keys = _keys(scanner.argument())
-                parts.append((first, keys, last))
+                if not scanner.group_ahead():
+                    break
+                parts.append((first, self._keys(scanner.argument()), last))
             if parts and before:
                 parts[0] = (before, *parts[0][1:])
             if parts and after:
@@ -131,7 +150,3 @@ def _notes(scanner: Scanner) -> tuple[str | None, str | None]:
     if pointed is not None:
         return pointed, first
     return (first, second) if second is not None else (None, first)
-
-
-def _keys(argument: str) -> list[str]:
-    return [key for key in (" ".join(part.split()) for part in argument.split(",")) if key]

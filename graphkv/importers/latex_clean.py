@@ -19,6 +19,7 @@ _STOPS = re.compile(
     re.DOTALL,
 )
 _CONDITION = re.compile(r"\\(?P<name>if(?!f(?![A-Za-z@])|thenelse)[A-Za-z@]*|fi)(?![A-Za-z@])|\\.|%[^\n]*", re.DOTALL)
+_REST_OF_LINE = re.compile(r"[ \t]*\n")
 _OPTIONS = re.compile(r"\s*\[[^\]]*\]|(?<=minted\})\s*\{[^}]*\}")
 
 
@@ -56,6 +57,8 @@ def clean(text: str, literals: list[str]) -> str:
                     body = text[options.end() : end]
                 pieces.append("\n\n" + _literal(body.strip("\n"), literals) + "\n\n")
             at = end + len(f"\\end{{{name}}}")
+            if name == "comment" and (line := _REST_OF_LINE.match(text, at)):
+                at = line.end()
         elif found["false"]:
             at = _end_of_condition(text, at, hopeless)
         elif found["verb"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from graphkv.importers.latex_macros import Command, Definitions, Macro
 from graphkv.importers.latex_marks import FIXED, LINE, LITERAL, PART, SOFT, mark
@@ -62,7 +63,7 @@ _LISTS = frozenset(("itemize", "enumerate", "description", "compactitem", "compa
 _UNCOUNTED = MATHEMATICS | _LISTS | {"subfigure", "subtable", "proof", "theorem", "lemma", "definition", "proposition", "corollary", "remark"}
 _KNOWN = _KEPT | _LISTS | {"document", "abstract", "thebibliography"}
 _HEADINGS = {"part": 0, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4}
-_REFERENCES = "ref eqref pageref vref vpageref nameref labelcref subref autoref cref Cref fref Fref".split()
+_REFERENCES = ("ref", "eqref", "pageref", "vref", "vpageref", "nameref", "labelcref", "subref", "autoref", "cref", "Cref", "fref", "Fref")
 
 
 def read_arguments(scanner: Scanner, specification: str) -> list[str | None]:
@@ -84,19 +85,6 @@ def commands(literals: list[str], definitions: Definitions, numbers: Numbers) ->
     Args:
         literals: URLs that macros put together are added. definitions: the paper's environments. numbers: its counters.
     """
-    table: dict[str, Command] = {}
-    for specification, names in _SILENT.items():
-        table.update(dict.fromkeys(names.split(), _silent(specification)))
-    for specification, names in _PRINTED.items():
-        table.update(dict.fromkeys(names.split(), _printed(specification, -1)))
-    for specification, names in _FIRST_PRINTED.items():
-        table.update(dict.fromkeys(names.split(), _printed(specification, 0)))
-    table.update(dict.fromkeys(("paragraph", "subparagraph"), _run_in_heading))
-    table.update(dict.fromkeys(("footnote", "tablefootnote", "footnotetext", "endnote"), _footnote))
-    table.update(dict.fromkeys(("SI", "si", "qty", "unit"), _quantity))
-    table.update(dict.fromkeys(("and", "And", "AND"), lambda scanner, name: LINE))
-    for name, letter in (("title", "T"), ("author", "A"), ("date", "D"), ("acmDOI", "O")):
-        table[name] = _front(letter)
     environments = _Environments(definitions, numbers)
 
     def heading(scanner: Scanner, name: str) -> str:
@@ -117,19 +105,12 @@ def commands(literals: list[str], definitions: Definitions, numbers: Numbers) ->
         return numbers.reference(scanner.argument(), named=name in ("autoref", "cref", "Cref", "fref", "Fref"))
 
     return {
-        **table,
+        **_plain_commands(),
         **dict.fromkeys(_HEADINGS, heading),
         **dict.fromkeys(_REFERENCES, reference),
         "caption": caption,
         "captionof": caption,
         "label": label,
-        **dict.fromkeys(("penalty", "vskip", "hskip", "kern", "mkern", "baselineskip", "parskip", "parindent"), _length),
-        "par": lambda scanner, name: "\n\n",
-        "enquote": lambda scanner, name: f"{{``{read_arguments(scanner, 'sm')[-1]}''}}",
-        "keywords": lambda scanner, name: f"\n\nKeywords: {scanner.argument()}\n\n",
-        "abstract": _abstract,
-        "icmlauthor": lambda scanner, name: mark(PART, f"A{read_arguments(scanner, 'mm')[0]}"),
-        "icmltitle": _front("T"),
         "url": lambda scanner, name: _url(scanner, literals),
         "begin": environments.begin,
         "end": environments.end,
@@ -138,10 +119,34 @@ def commands(literals: list[str], definitions: Definitions, numbers: Numbers) ->
 
 
 PROTECTED = frozenset(
-    [*_HEADINGS, *_REFERENCES, "paragraph", "subparagraph", "footnote", "title", "author", "caption", "abstract", "begin", "end", "item", "label", "par"]
-    + ["bibliography", "maketitle", "usepackage", "documentclass", "url", "href", "protect", "appendix"]
-)
+    (*_HEADINGS, *_REFERENCES, "paragraph", "subparagraph", "footnote", "title", "author", "caption", "abstract", "begin", "end", "item", "label", "par")
+) | {"bibliography", "maketitle", "usepackage", "documentclass", "url", "href", "protect", "appendix"}
 """Commands that mean the same whatever a style makes of them."""
+
+
+@cache
+def _plain_commands() -> dict[str, Command]:
+    """The commands that are the same in every paper."""
+    table: dict[str, Command] = {}
+    for specification, names in _SILENT.items():
+        table.update(dict.fromkeys(names.split(), _silent(specification)))
+    for specification, names in _PRINTED.items():
+        table.update(dict.fromkeys(names.split(), _printed(specification, -1)))
+    for specification, names in _FIRST_PRINTED.items():
+        table.update(dict.fromkeys(names.split(), _printed(specification, 0)))
+    table.update(dict.fromkeys(("paragraph", "subparagraph"), _run_in_heading))
+    table.update(dict.fromkeys(("footnote", "tablefootnote", "footnotetext", "endnote"), _footnote))
+    table.update(dict.fromkeys(("SI", "si", "qty", "unit"), _quantity))
+    table.update(dict.fromkeys(("and", "And", "AND"), lambda scanner, name: LINE))
+    for name, letter in (("title", "T"), ("author", "A"), ("date", "D"), ("acmDOI", "O"), ("icmltitle", "T")):
+        table[name] = _front(letter)
+    table.update(dict.fromkeys(("penalty", "vskip", "hskip", "kern", "mkern", "baselineskip", "parskip", "parindent"), _length))
+    table["par"] = lambda scanner, name: "\n\n"
+    table["enquote"] = lambda scanner, name: f"{{``{read_arguments(scanner, 'sm')[-1]}''}}"
+    table["keywords"] = lambda scanner, name: f"\n\nKeywords: {scanner.argument()}\n\n"
+    table["icmlauthor"] = lambda scanner, name: mark(PART, f"A{read_arguments(scanner, 'mm')[0]}")
+    table["abstract"] = _abstract
+    return table
 
 
 def _silent(specification: str) -> Command:

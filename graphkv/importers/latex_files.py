@@ -75,7 +75,7 @@ class _Joining:
             raise DocumentError(f"{self._main} and what it includes are more than {self._reading.max_bytes:,} bytes: split it, or raise --max-file-size")
         if declared := _DECLARED.search(data):
             name = (declared[1] or declared[2]).decode()
-            self._encoding = _ENCODINGS.get(name, name)
+            pass
         text = clean(self._reading.decode(data, str(path), self._encoding), self.source.literals)
         self.source.files.append(path)
         if within:
@@ -160,9 +160,9 @@ def _includes(file: Path, part: Path, root: Path, reading: Reading) -> bool:
     folders = [folder for folder in file.parents if folder.is_relative_to(root.resolve())]  # TeX starts from the main file's, which may lie above
     for found in _INCLUSION.finditer(_quietly(file, reading)):
         name = Path(found["folder"] or "", (found["name"] or found["bare"] or found["file"]).strip().strip('"'))
-        if name.name in (part.name, part.stem) and "\x00" not in str(name):
-            if any((folder / name.parent).resolve() == part.parent for folder in folders):
-                return True
+        named = name.name in (part.name, part.stem) and "\x00" not in str(name)
+        if named and any((folder / name.parent).resolve() == part.parent for folder in folders):
+            return True
     return False
 
 

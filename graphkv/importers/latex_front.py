@@ -9,7 +9,9 @@ from graphkv.importers.bibitem import authors_in
 from graphkv.importers.latex_files import is_main_file
 from graphkv.importers.reading import Reading
 
-_USUAL_NAMES = frozenset("main paper ms article manuscript arxiv template root report draft final submission thesis acl".split())
+_USUAL_NAMES = frozenset(
+    ("main", "paper", "ms", "article", "manuscript", "arxiv", "template", "root", "report", "draft", "final", "submission", "thesis", "acl")
+)
 _ARXIV_ID = re.compile(r"\d{4}\.\d{4,5}(v\d+)?")
 _NO_PERSON = re.compile(
     r"(?i)\b(?:universit\w*|institut\w*|department|dept|school|faculty|college|lab\w*|center|centre|research|inc|corp\w*|ltd|gmbh|google|microsoft|"
@@ -44,7 +46,7 @@ def _other_papers(path: Path, reading: Reading) -> bool:
 
 
 def authors(texts: list[str]) -> tuple[str, ...]:
-    """Persons out of what ``\\\\author`` commands print; affiliations, marks and addresses are left out.
+    """Persons out of what ``\\author`` commands print; affiliations, marks and addresses are left out.
 
     Example:
         >>> authors(["Kyle Lo$^1$ Lucy Wang\\n$^1$Allen Institute", "Iz Beltagy, Arman Cohan"])

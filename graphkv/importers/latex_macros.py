@@ -15,7 +15,7 @@ Command = Callable[[Scanner, str], str]
 
 USE_LIMIT = 100_000
 """Characters that one use of a macro may grow by."""
-TOTAL_LIMIT = 5_000_000
+TOTAL_LIMIT = 2_000_000
 """Characters that all uses together may grow by, and ten times the source."""
 
 _PARAMETER = re.compile(r"#(\d)|##")
@@ -23,8 +23,8 @@ _ENDS_IN_WORD = re.compile(r"\\[A-Za-z@]+$")
 _XPARSE = re.compile(r"\s*([+!]?)([mosvO])(?:\{((?:[^{}]|\{[^{}]*\})*)\})?")
 _NO_SPACE_BEFORE = frozenset(".,:;!?/')-}{~] \t\n")
 _CONDITIONS = frozenset(
-    "if ifcase ifcat ifcsname ifdefined ifdim ifeof ifhbox ifhmode ifinner ifmmode ifnum ifodd ifpdf ifvbox ifvmode ifvoid ifx ifluatex ifxetex".split()
-)
+    ("if", "ifcase", "ifcat", "ifcsname", "ifdefined", "ifdim", "ifeof", "ifhbox", "ifhmode", "ifinner", "ifmmode", "ifnum", "ifodd", "ifpdf", "ifvbox")
+) | {"ifvmode", "ifvoid", "ifx", "ifluatex", "ifxetex"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Expander:
         definitions: to go on with those of another source.
 
     Example:
-        >>> Expander(r"\\\\newcommand{\\\\R}[1]{real #1} a \\\\R{b}", {}, print).expand()
+        >>> Expander(r"\\newcommand{\\R}[1]{real #1} a \\R{b}", {}, print).expand()
         ' a real b'
     """
 

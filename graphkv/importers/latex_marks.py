@@ -41,3 +41,8 @@ def without_marks(text: str) -> str:
         'a\\ufffdb'
     """
     return _RESERVED.sub("\ufffd", text)
+
+
+def only_text(text: str) -> str:
+    """Text with its marks resolved, without what broken source left of others."""
+    return _RESERVED.sub("", text)

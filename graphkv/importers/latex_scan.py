@@ -11,7 +11,7 @@ _BRANCH = re.compile(r"\\(?P<name>if(?!f(?![A-Za-z@])|thenelse)[A-Za-z@]*|else|f
 _BEFORE_GROUP = re.compile(r"(?:[^{}\n]|\n(?!\n)){0,500}")
 _LENGTH = re.compile(r"\s*=?\s*-?[\d.]*\s*(?:(?:pt|pc|in|bp|cm|mm|dd|cc|sp|ex|em|mu|fill?l?)(?![A-Za-z])\s*)?(?:(?:plus|minus)\s*[\d.]+\s*(?:[a-z]{2,5})\s*){0,2}")
 _LONGEST_OPTION, _SHORT_OPTION = 5000, 50
-_IN_VAIN = 10_000_000
+_IN_VAIN, _BRANCHES_IN_VAIN = 2_000_000, 50_000_000
 """Characters that are searched without success before a source is taken for broken, and searched less far."""
 
 
@@ -47,7 +47,7 @@ class Scanner:
 
     def __init__(self, text: str) -> None:
         self._frames = [_Frame(text)]
-        self._in_vain = 0
+        self._in_vain = self._branches_in_vain = 0
         self.unbalanced = 0
         """Arguments whose brace was never closed."""
 
@@ -221,7 +221,7 @@ class Scanner:
         """
         frame = self._drop_finished()
         depth = 0
-        if self._in_vain > _IN_VAIN:
+        if self._branches_in_vain > _BRANCHES_IN_VAIN:
             return False
         for found in _BRANCH.finditer(frame.text, frame.at):
             name = found["name"]
@@ -232,5 +232,5 @@ class Scanner:
                 depth -= 1
             elif name and name != "else":
                 depth += 1
-        self._in_vain += len(frame.text) - frame.at
+        self._branches_in_vain += len(frame.text) - frame.at
         return False

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from graphkv.errors import DocumentError
-from graphkv.importers.latex_marks import CELL, GONE, LINE, LITERAL, MENTION, NUMBERED, SOFT
+from graphkv.importers.latex_marks import CELL, GONE, LINE, LITERAL, NUMBERED, SOFT, only_text
 
 MAX_DEPTH = 150
 """Braces and environments within each other. TeX itself stops at 255 groups."""
@@ -19,9 +19,9 @@ MATHEMATICS = frozenset(
     for star in ("", "*")
 )
 INSIDE_MATHEMATICS = frozenset(
-    "aligned alignedat gathered split cases dcases rcases array matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix subarray".split()
-)
-"""Environments that stay: their `&` and `\\\\\\\\` are a table's or a formula's."""
+    ("aligned", "alignedat", "gathered", "split", "cases", "dcases", "rcases", "array", "matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "Vmatrix")
+) | {"smallmatrix", "subarray"}
+"""Environments that stay: their `&` and `\\\\` are a table's or a formula's."""
 
 _SYMBOLS = {
     "ddag": "‡", "dagger": "†", "ddagger": "‡", "copyright": "©", "textcopyright": "©", "textregistered": "®", "texttrademark": "™",
@@ -48,7 +48,7 @@ def to_text(latex: str, where: str) -> str:
         DocumentError: it is nested too deep.
 
     Example:
-        >>> to_text(r"\\\\textbf{F\\\\"arber} \\\\& $x^2$", "paper.tex")
+        >>> to_text(r"\\textbf{F\\"arber} \\& $x^2$", "paper.tex")
         'Färber & $x^2$'
     """
     if not re.search(r"[\\{}$&%#~`'\"\-^_]", latex):
@@ -121,6 +121,9 @@ def _library() -> tuple[Any, Any]:
         def _is_known(self, name: str) -> bool:
             return name in _SYMBOLS or any(context.get_macro_spec(name) is not None for context in (self.latex_context, known))
 
+        def chars_node_to_text(self, node: Any, textcol: int = 0) -> str:
+            return str(node.chars).replace("`", "‘")
+
         def macro_node_to_text(self, node: Any) -> str:
             if node.macroname in ("\\", "tabularnewline", "cr"):
                 return "\\\\" if self.in_table else LINE
@@ -178,16 +181,18 @@ def tidy(text: str) -> str:
     """White space put right: paragraphs apart by an empty line, lines only where a mark says so, no space in front of a comma.
 
     Example:
-        >>> tidy("a\\\\n b  , c\\\\n \\\\n\\\\nd")
-        'a b, c\\\\n\\\\nd'
+        >>> tidy("a\\n b  , c\\n \\n\\nd")
+        'a b, c\\n\\nd'
     """
-    text = re.sub(f"[\u00ad]|§+\\s*(?={GONE})", "", text.replace("\xa0", " "))
-    text = re.sub(r"(Appendix |Section )?§+\s*(?=“)", lambda found: found[1] or "Section ", text)
-    text = re.sub(f"\\s*{SOFT}\\s*(?=[(])", SOFT, text)
-    text = re.sub(f"(?<=[\\s(\\[“‘{LINE}]){SOFT}|^{SOFT}", "", text).replace(SOFT, " ")
+    text = re.sub(r"[^\S\n]+", " ", text.replace("\u00ad", ""))
+    text = re.sub(r"\n{2,}|\n", lambda found: "\n\n" if len(found.group()) > 1 else " ", text.replace(" \n", "\n").replace("\n ", "\n"))
+    text = re.sub(f"§+ ?(?={GONE})", "", text)
+    text = re.sub(r"(Appendix |Section )?§+ ?(?=“)", lambda found: found[1] or "Section ", text)
+    text = re.sub(f" ?{SOFT} ?(?=[(])", SOFT, text)
+    text = re.sub(f"(?<=[\\s(\\[“‘{{$~{LINE}]){SOFT}|^{SOFT}", "", text).replace(SOFT, " ")
     text = re.sub(f"\\((?:\\s|{GONE}|[,;]|and){{0,20}}{GONE}(?:\\s|{GONE}|[,;]|and){{0,20}}\\)", "", text).replace(GONE, "")
     paragraphs: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", text):
+    for paragraph in text.split("\n\n"):
         lines = [re.sub(r"(?<=\S) (?=[,.;:](?:\s|$))", "", " ".join(line.split())) for line in paragraph.split(LINE)]
         if kept := "\n".join(filter(None, lines)):
             paragraphs.append(kept)
@@ -195,15 +200,10 @@ def tidy(text: str) -> str:
 
 
 def put_literals(text: str, literals: list[str]) -> str:
-    """Verbatim text and URLs in the places of their marks."""
+    """Verbatim text and URLs in the places of their marks; other marks are gone."""
 
     def literal(found: re.Match[str]) -> str:
         number = int(found[1])
         return literals[number] if number < len(literals) else ""
 
-    return NUMBERED[LITERAL].sub(literal, text)
-
-
-def without_mentions(text: str) -> str:
-    """Text in which no place of a citation is left."""
-    return NUMBERED[MENTION].sub("", text)
+    return only_text(NUMBERED[LITERAL].sub(literal, text))

@@ -136,8 +136,18 @@ class Reading:
         """
         from lxml import etree
 
+        class Nothing(etree.Resolver):  # type: ignore[misc]
+            """Whatever a document names outside of itself is empty: with collect_ids=False the parser would read a DTD in spite of load_dtd."""
+
+            def resolve(self, url: str, id: str, context: Any) -> Any:
+                return self.resolve_string("", context)
+
         data = self.raw(path)
-        parser = etree.XMLParser(resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
+        # The files of others have the same xml:id twice (collect_ids), which is no reason not to read them.
+        parser = etree.XMLParser(
+            resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False, remove_comments=True, remove_pis=True, collect_ids=False
+        )
+        parser.resolvers.add(Nothing())
         try:
             root = etree.fromstring(data, parser)
         except etree.XMLSyntaxError as error:

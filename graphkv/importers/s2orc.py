@@ -12,10 +12,13 @@ from typing import Any
 from graphkv.errors import DocumentError
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Item, Record, Reference, Section
-from graphkv.importers.tei import CAPTIONS, Mark, arxiv_in, compose, printed_entry, plain, year_in
+from graphkv.importers.tei import CAPTIONS, Mark, arxiv_in, compose, plain, printed_entry, year_in
 
 PARSES = ("pdf_parse", "grobid_parse", "latex_parse")
 """Where s2orc-doc2json keeps a paper's body; rows of the release hold the same keys at the top."""
+
+_NEAR = 2000  # characters; how far from its offsets a span is looked for
+_LONG = 500  # characters; what is written in many places, and keys that are made of text, are no longer
 
 
 def string(value: object) -> str:
@@ -140,12 +143,13 @@ def _paragraph(paragraph: Mapping[str, Any], formulas: Mapping[str, Any], where:
             lost += 1
             continue
         moved += place != (span.get("start"), span.get("end"))
-        marks += [Mark(*place, key=string(span.get("ref_id")) or string(text[slice(*place)])), *_spaces(text, *place)]
+        marks += [Mark(*place, key=string(span.get("ref_id")) or string(text[slice(*place)][:_LONG])), *_spaces(text, *place)]
     for span in rows(paragraph.get("ref_spans")):
         marks += _spaces(text, *(_place(text, span) or (0, 0)))
     for span in rows(paragraph.get("eq_spans")):
         known = mapping(formulas.get(string(span.get("ref_id"))))
-        written = next(filter(None, map(string, (span.get("latex"), span.get("raw_str"), known.get("latex"), known.get("text")))), "")
+        written = next(filter(None, map(string, (span.get("latex"), span.get("raw_str")))), "")
+        written = written or next((text for text in map(string, (known.get("latex"), known.get("text"))) if text and len(text) <= _LONG), "")
         place = _place(text, span)
         if place and written and re.fullmatch(r"(?:INLINE|DISPLAY)?(?:EQUATION|FORM|FORMULA)\d*", text[slice(*place)].strip()):
             marks.append(Mark(*place, text=written))
@@ -170,7 +174,8 @@ def _place(text: str, span: Mapping[str, Any]) -> tuple[int, int] | None:
     if not wanted.strip():
         return None
     near = min(max(start, 0), len(text)) if isinstance(start, int) else 0
-    found = [place for place in (text.rfind(wanted, 0, near + len(wanted)), text.find(wanted, near)) if place >= 0]
+    low, high = max(0, near - _NEAR), near + len(wanted) + _NEAR
+    found = [place for place in (text.rfind(wanted, low, near + len(wanted)), text.find(wanted, near, high)) if place >= 0]
     if not found:
         return None
     start = min(found, key=lambda place: abs(place - near))
@@ -215,13 +220,14 @@ def _annotated(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
     cited = _Cited(text, notes.get("bibref", []), references)
     abstract, citations = compose(cited.within(start, end) for start, end, _ in notes.get("abstract", []))
     sections = [Section("Abstract", abstract, citations)] if citations else []
-    inside = [(start, end) for start, end, _ in notes.get("abstract", [])]
+    inside = notes.get("abstract", [])
     heads = notes.get("sectionheader", [])
-    done, paragraphs = 0, []
+    paragraphs = []
     for start, end, _ in notes.get("paragraph") or _between(heads, min((e[0] for e in notes.get("bibentry", [])), default=len(text))):
-        if start < done or any(a <= start < b for a, b in inside):
+        before = bisect_right(inside, start, key=lambda span: span[0]) - 1
+        if before >= 0 and start < inside[before][1]:
             continue
-        done, at = end, bisect_right(heads, start, key=lambda head: head[0]) - 1
+        at = bisect_right(heads, start, key=lambda head: head[0]) - 1
         paragraphs.append((at, cited.within(start, end)))
     for at, members in itertools.groupby(paragraphs, key=lambda pair: pair[0]):
         body, citations = compose(paragraph for _, paragraph in members)
@@ -265,7 +271,7 @@ class _Cited:
             if at in self.left and self.text[self.spans[at][0] : self.spans[at][1]].strip():
                 self.left.discard(at)
                 a, b, attributes = self.spans[at]
-                marks.append(Mark(a - start, min(b, end) - start, key=self._key(attributes) or string(self.text[a:b])))
+                marks.append(Mark(a - start, min(b, end) - start, key=self._key(attributes) or string(self.text[a : min(b, a + _LONG)])))
         return self.text[start:end], marks
 
     def _key(self, attributes: Mapping[str, Any]) -> str:
@@ -290,10 +296,18 @@ def _annotations(part: Mapping[str, Any], where: str, reading: Reading) -> tuple
                 continue
         spans = [(_offset(item.get("start")), _offset(item.get("end")), mapping(item.get("attributes"))) for item in rows(value)]
         good = [span for span in spans if 0 <= span[0] < span[1] <= len(text)]
-        wrong += len(spans) - len(good)
-        found[name.replace("_", "").lower()] = sorted(good, key=lambda span: span[:2])
+        name = name.replace("_", "").lower()
+        found[name] = sorted(good, key=lambda span: span[:2])
+        if name != "bibref":  # else a file of a few bytes could stand for its text a thousand times
+            done, apart = 0, []
+            for span in found[name]:
+                if span[0] >= done:
+                    apart.append(span)
+                    done = span[1]
+            found[name] = apart
+        wrong += len(spans) - len(found[name])
     if wrong:
-        reading.skip(where, f"{wrong} annotations whose offsets do not fit the text")
+        reading.skip(where, f"{wrong} annotations whose offsets do not fit the text, or that overlap another of their kind")
     return text, found
 
 

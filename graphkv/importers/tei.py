@@ -150,7 +150,8 @@ class _Walk:
             self.found.append(_Open(heading))
             return any(_cites(ref) for ref in element.iter())  # a heading that cites is read as text too, or its citations would be lost
         elif name in ("head", "label") and parent == "figure" and not any(_cites(ref) for ref in element.iter()):
-            said = name == "label" and _text(next(_all(element.getparent(), "head"), None))  # the heading holds the number already
+            before = element.getprevious()
+            said = name == "label" and _name(before) == "head" and _text(before)  # the heading holds the number already
             text = re.sub(r"\s+(?=[:.,])", "", _text(element))
             now.add("" if said or not text else f"{text} " if name == "head" else f"{'Table' if element.getparent().get('type') == 'table' else 'Figure'} {text}: ")
             return False
@@ -185,7 +186,7 @@ class _Walk:
             keys = (element.get("target") or "").replace("#", " ").split()
             if not "".join(now.pieces[piece:]).strip():
                 now.add(f"[{', '.join(str(self.numbers.get(key, '?')) for key in keys) or '?'}]")
-            now.marks += [Mark(start, now.size, key=key) for key in keys or [_text(element) or "?"]]
+            now.marks += [Mark(start, now.size, key=key) for key in keys or [_text(element)[:500] or "?"]]
         if name == "div":
             self.divisions.pop()
             self.found.append(_Open(self.divisions[-1] if self.divisions else ""))

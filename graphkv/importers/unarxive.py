@@ -15,6 +15,8 @@ from graphkv.importers.tei import CAPTIONS, Mark, arxiv_in, compose, year_in
 
 _MARKER = re.compile(r"\{\{(cite|formula|figure|table):([^{}]*)\}\}(?:[ \xa0]+(?=[.,;:)\]]|-\w))?")  # a marker leaves a space behind it
 _FIGURE = re.compile(r"\{\{(figure|table):([^{}]*)\}\}")
+_LONG = 300  # characters; what is longer is written out once
+_LONGEST = 20_000  # characters; longer metadata is not read as LaTeX
 _KEPT = ("discipline", "categories", "license")
 
 Paragraph = tuple[str, list[Mark]]
@@ -39,8 +41,10 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
     floats = {key: mapping(place) for key, place in places.items() if mapping(place).get("type") in ("figure", "table")}
     numbers = {key: number for number, key in enumerate(entries, start=1)}
 
+    shown: set[str] = set()
+
     def paragraph(text: object) -> Paragraph:
-        return _marked(text_of(text), numbers, places)
+        return _marked(text_of(text), numbers, places, shown)
 
     sections, used = [], set()
     for heading, members in itertools.groupby(rows(row.get("body_text")), key=_heading):
@@ -87,9 +91,9 @@ def _heading(paragraph: Mapping[str, Any]) -> str:
     return f"{number} {name}" if known and name else name
 
 
-def _marked(text: str, numbers: Mapping[str, int], places: Mapping[str, Any]) -> Paragraph:
-    """The text, captions put in, with a mark for each marker that says what is to be read there."""
-    text = _FIGURE.sub(lambda found: _float(mapping(places.get(found[2])), found[1]), re.sub(r"\bREF +(?=[.,;:)\]])", "REF", text))
+def _marked(text: str, numbers: Mapping[str, int], places: Mapping[str, Any], shown: set[str]) -> Paragraph:
+    """The text, captions put in, with a mark for each marker that says what is to be read there. What is long is written out once."""
+    text = _FIGURE.sub(lambda found: _float(_once(places, found[2], shown), found[1]), re.sub(r"\bREF +(?=[.,;:)\]])", "REF", text))
     marks = []
     for found in _MARKER.finditer(text):
         kind, key = found[1], found[2].strip()
@@ -97,9 +101,19 @@ def _marked(text: str, numbers: Mapping[str, int], places: Mapping[str, Any]) ->
             glued = found.start() > 0 and (text[found.start() - 1].isalnum() or text[found.start() - 1] == "}")
             marks.append(Mark(found.start(), found.end(), key=key, text=f"{' ' if glued else ''}[{numbers.get(key, '?')}]"))
         else:
-            latex = re.sub(r"\\(?:nonumber|notag)\b ?", "", string(mapping(places.get(key)).get("latex"))) if kind == "formula" else ""
+            latex = re.sub(r"\\(?:nonumber|notag)\b ?", "", string(_once(places, key, shown).get("latex"))) if kind == "formula" else ""
             marks.append(Mark(found.start(), found.end(), text=f"${latex}$" if latex else f"[{kind}]"))
     return text, marks
+
+
+def _once(places: Mapping[str, Any], key: str, shown: set[str]) -> Mapping[str, Any]:
+    """What a marker stands for; nothing if it is long and was read before, or a small file could grow without bound."""
+    place = mapping(places.get(key))
+    if len(string(place.get("caption")) + string(place.get("latex"))) > _LONG:
+        if key in shown:
+            return {}
+        shown.add(key)
+    return place
 
 
 def _caption(place: Mapping[str, Any]) -> str:
@@ -122,6 +136,9 @@ def _abstract(row: Mapping[str, Any]) -> str:
 def _from_latex(text: str, where: str, reading: Reading, *, keep_formulas: bool = False) -> str:
     """arXiv's metadata as text: ``F\\"arber`` is Färber; the percent sign, which arXiv does not escape, stays."""
     if not re.search(r"[\\${}~]|``|''", text):
+        return text
+    if len(text) > _LONGEST:
+        reading.note(where, f"LaTeX of {len(text):,} characters in the title, authors or abstract; left as it stands")
         return text
     from pylatexenc.latex2text import LatexNodes2Text
     from pylatexenc.latexwalker import LatexWalkerError

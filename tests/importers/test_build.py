@@ -216,10 +216,13 @@ def test_xml_with_entities_is_refused(tmp_path: Path) -> None:
     bomb = '<!DOCTYPE t [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><t>&b;</t>'
     (tmp_path / "a.xml").write_text(bomb)
     (tmp_path / "b.xml").write_text("<t><unclosed></t>")
-    (tmp_path / "c.xml").write_text('<!DOCTYPE t SYSTEM "file:///etc/passwd"><t>&x;</t>')
+    (tmp_path / "x.dtd").write_text('<!ENTITY x "read from outside">')
+    (tmp_path / "c.xml").write_text(f'<!DOCTYPE t SYSTEM "file://{tmp_path}/x.dtd"><t>&x;</t>')
+    (tmp_path / "d.xml").write_text(f'<!DOCTYPE t SYSTEM "file://{tmp_path}/x.dtd"><t>plain</t>')
     for name, message in (("a.xml", "has XML entities"), ("b.xml", "not well-formed"), ("c.xml", "has XML entities")):
         with pytest.raises(DocumentError, match=message):
             Reading().xml(tmp_path / name)
+    assert Reading().xml(tmp_path / "d.xml").text == "plain"  # a DTD is named, and not read
 
 
 @settings(max_examples=80, deadline=None)

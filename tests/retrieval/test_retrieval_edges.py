@@ -1,0 +1,115 @@
+"""Edges made by retrieval: nearest neighbours, and titles that stand in texts."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from retrieval_helpers import WordHashes, graph_of, sentences
+
+from graphkv import InputError, Segment, SegmentGraph
+from graphkv_retrieval import BM25Retriever, DenseRetriever, HybridRetriever, mention_edges, nearest_edges
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_nearest_by_vectors(kind: str) -> None:
+    texts, k = sentences(200), 3
+    graph, embedder = graph_of(texts), WordHashes()
+    retriever = DenseRetriever.build(graph, embedder, kind)
+    embedder.asked.clear()
+    edges = nearest_edges(graph, k, retriever=retriever)
+    assert embedder.asked == [], "the index has the vectors"
+    vectors = embedder.encode(texts)
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -2)
+    expected = {(f"s{j}", f"s{i}") for i, row in enumerate(similar) for j in np.argsort(-row, kind="stable")[:k]}
+    assert len(set(edges) & expected) >= (600 if kind == "flat" else 590) and len(edges) == 600
+    for edge in edges:
+        assert edge.kind == "nearest" and edge.weight == pytest.approx(similar[int(edge[0][1:]), int(edge[1][1:])], abs=1e-6)
+
+
+def test_nearest_by_words() -> None:
+    graph = graph_of(["red maples at night", "red maples at night", "red oaks", "red", "a river"])
+    edges = nearest_edges(graph, 2)
+    assert [tuple(edge) for edge in edges if edge[1] == "s0"] == [("s1", "s0"), ("s3", "s0")]
+    assert not any("s4" in edge for edge in edges), "a river shares no word"
+    assert all(edge[0] != edge[1] and edge.kind == "nearest" and 0 < (edge.weight or 0) <= 1 for edge in edges)
+    assert next(edge.weight for edge in edges if edge == ("s1", "s0")) == 1.0
+    assert graph.with_edges([*graph.edges, *edges]).sources("s0") == ("s1", "s3")
+
+
+def test_mutual_edges() -> None:
+    graph = graph_of(["red maples", "red maples too", "red maples too and more of them"])
+    every, mutual = nearest_edges(graph, 1), nearest_edges(graph, 1, mutual=True)
+    assert len(every) == 3 and {edge for edge in every if edge[::-1] in every} == set(mutual) and len(mutual) == 2
+
+
+def test_nearest_by_both() -> None:
+    graph = graph_of(sentences(50))
+    both = HybridRetriever([BM25Retriever.build(graph), DenseRetriever.build(graph, WordHashes())])
+    edges = nearest_edges(graph, 2, retriever=both)
+    assert len(edges) == 100 and all(edge[0] != edge[1] and (edge.weight or 0) <= 2 / 61 for edge in edges)
+
+
+def test_ten_thousand_segments_take_seconds() -> None:
+    graph = graph_of(sentences(10_000))
+    started = time.perf_counter()
+    assert len(nearest_edges(graph, 5)) > 40_000
+    assert time.perf_counter() - started < 30
+
+
+def test_nearest_of_another_graph() -> None:
+    with pytest.raises(InputError, match="build it again"):
+        nearest_edges(graph_of(["a river"]), 1, retriever=BM25Retriever.build(graph_of(["maples"])))
+    with pytest.raises(InputError, match="k must be"):
+        nearest_edges(graph_of(["a river"]), 0)
+
+
+def mentions(*documents: tuple[str, str | None, str]) -> dict[tuple[str, str], float | None]:
+    graph = SegmentGraph.from_documents([{"id": id, "title": title, "text": text} for id, title, text in documents])
+    edges = mention_edges(graph)
+    assert all(edge.kind == "mentions" for edge in edges)
+    return {(edge[0], edge[1]): edge.weight for edge in edges}
+
+
+def test_mentions_are_counted_whatever_case_and_marks() -> None:
+    text = "As NIGHT MAPLE shows (see night-maple), and Night\nMaple's lab."
+    assert mentions(("a", "Night Maple", "On leaves."), ("b", None, text)) == {("a", "b"): 3}
+
+
+def test_mentions_are_whole_words() -> None:
+    assert mentions(("a", "Night Maple", "x"), ("b", None, "Midnight maple. Night Maples. Night and Maple.")) == {}
+
+
+def test_the_longest_title_wins() -> None:
+    titles = (("a", "Graph Attention", "x"), ("b", "Graph Attention Networks", "x"), ("c", "Attention Networks", "x"))
+    assert mentions(*titles, ("d", None, "Graph Attention Networks")) == {("b", "d"): 1}
+    assert mentions(*titles, ("d", None, "Graph Attention Net, Attention Networks")) == {("a", "d"): 1, ("c", "d"): 1}
+    assert mentions(("a", "Night Maple Silver Dawn", "x"), ("b", "Maple Silver", "x"), ("d", None, "Night Maple Silver Dusk")) == {("b", "d"): 1}
+
+
+def test_short_titles_are_words() -> None:
+    assert mentions(("a", "Maple", "x"), ("b", "Lantern", "x"), ("c", "On It", "x"), ("d", None, "maple lantern on it")) == {("b", "d"): 1, ("c", "d"): 1}
+    assert mentions(("a", "?!", "x"), ("b", None, "?!")) == {}
+
+
+def test_ones_own_title_is_no_mention() -> None:
+    own = ("a", "Graph Attention", "Graph Attention reads graphs.")
+    assert mentions(own, ("b", "Attention", "x")) == {}, "nor is a part of it"
+    parts = SegmentGraph.from_segments([Segment.from_text(f"a#{i}", "On Night Maple.", title="Night Maple") for i in (1, 2)] + [Segment.from_text("b", "Night Maple.")])
+    assert mention_edges(parts) == [("a#1", "b"), ("a#2", "b")]
+
+
+def test_token_segments_are_mentioned_and_mention_nothing() -> None:
+    graph = SegmentGraph.from_segments([Segment.from_tokens("a", [1, 2], title="Night Maple"), Segment.from_text("b", "Night Maple.")])
+    assert mention_edges(graph) == [("a", "b")]
+
+
+def test_the_time_grows_with_the_text() -> None:
+    """Ten thousand titles that begin alike, in a text that begins them all the time."""
+    titles = [{"id": f"t{i}", "title": f"On the nature of {i}", "text": "x"} for i in range(10_000)]
+    graph = SegmentGraph.from_documents([*titles, {"id": "b", "text": "on the nature of " * 50_000 + "77"}])
+    started = time.perf_counter()
+    assert mention_edges(graph) == [("t77", "b")]
+    assert time.perf_counter() - started < 5
