@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Edge(tuple[str, str]):
         self = super().__new__(cls, (source, target))
         if kind is not None and (not isinstance(kind, str) or not kind):
             raise GraphError(f"edge {source!r} → {target!r}: 'kind' must be a non-empty string, got {kind!r}")
-        if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < math.inf):
+        if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= sys.float_info.max):
             raise GraphError(f"edge {source!r} → {target!r}: 'weight' must be a finite number, got {weight!r}")
         self.kind, self.weight = kind, None if weight is None else float(weight)
         return self

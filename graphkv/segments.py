@@ -7,8 +7,8 @@ unit that is encoded into one KV cache: a document, a part of a long one, or tok
 from __future__ import annotations
 
 import itertools
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -116,7 +116,7 @@ def _edge(source: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _check_title_and_score(kind: str, id: str, title: object, score: object) -> None:
     if title is not None and not isinstance(title, str):
         raise DocumentError(f"{kind} {id!r}: 'title' must be a string, got {title!r}")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < math.inf):
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max):
         raise DocumentError(f"{kind} {id!r}: 'score' must be a finite number, got {score!r}")
 
 

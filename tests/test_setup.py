@@ -25,6 +25,7 @@ CORE: dict[str, set[str]] = {
     "segments": {"syntok"},
     "graph": {"networkx"},
     "edges": {"networkx"},
+    "export": {"networkx"},
     "places": {"networkx"},
     "strategy": set(),
     "layout": TORCH,
@@ -74,7 +75,8 @@ CORE: dict[str, set[str]] = {
     "train.curve": set(),
     "train.loop": TORCH,
 }
-LAZY = {"fsspec", "platformdirs", "matplotlib", "syntok", "rich", "bm25s", "faiss", "flash_attn", "peft"}
+PARSERS = {"lxml", "bibtexparser", "pylatexenc", "markdown_it"}
+LAZY = {"fsspec", "platformdirs", "matplotlib", "syntok", "rich", "bm25s", "faiss", "flash_attn", "peft", "sentence_transformers", *PARSERS}
 """Imported inside functions only, whoever imports them."""
 EXCEPTIONS = {("layout", "graphkv.plot")}
 """`Layout.draw` calls the drawing that imports layouts; it does so inside the method."""
@@ -120,13 +122,16 @@ def test_every_core_module_has_its_place() -> None:
 
 
 def test_packages_keep_their_distance() -> None:
-    """Kernels know torch only, retrieval knows neither engine nor CLI, and only the core's model.py knows transformers."""
+    """Kernels know torch only, importers know graphs and parsers, retrieval knows neither engine nor CLI, only the core's model.py knows transformers."""
     for path in FILES:
         package = path.relative_to(ROOT).parts[0]
         for module, _ in imports(path):
             where = f"{path.relative_to(ROOT)} imports {module}"
             if package == "kernels":
                 assert top(module) in {"graphkv_kernels", "torch", "flash_attn", *sys.stdlib_module_names}, where
+            if path.is_relative_to(ROOT / "graphkv" / "importers"):
+                own = module.startswith("graphkv.importers") or module in {f"graphkv.{name}" for name in ("errors", "segments", "graph", "edges")}
+                assert own or top(module) in {"networkx", *PARSERS, *sys.stdlib_module_names}, where
             if package == "retrieval":
                 assert not module.startswith(("graphkv.engine", "graphkv.cli", "graphkv_benchmarks")), where
             if package == "graphkv" and top(module) == "transformers":
@@ -153,7 +158,7 @@ def python(code: str, **environment: str) -> str:
 
 
 def test_import_graphkv_is_light() -> None:
-    heavy = {"matplotlib", "faiss", "bm25s", "typer", "syntok", "flash_attn", "graphkv_retrieval", "graphkv_benchmarks"}
+    heavy = {"matplotlib", "faiss", "bm25s", "lxml", "pylatexenc", "typer", "syntok", "flash_attn", "graphkv_retrieval", "graphkv_benchmarks"}
     assert python(f"import sys; from graphkv import GraphKV; print(sorted({heavy!r} & set(sys.modules)))") == "[]"
     heavy |= {"torch", "transformers"}  # only the names that need them bring these
     assert python(f"import sys, graphkv; from graphkv import SegmentGraph, Document; print(sorted({heavy!r} & set(sys.modules)))") == "[]"

@@ -60,11 +60,11 @@ def build(
     wrote graph.jsonl
     """
     from graphkv.edges import limit_sources
-    from graphkv.export import check_ending, write_graph
+    from graphkv.export import files_of, write_graph
     from graphkv.importers import build_graph
     from graphkv.store.place import parse_size
 
-    check_ending(out)
+    written = files_of(out)  # refuses an unknown ending before anything is read
     pairs = [_pair(text) for text in edge_pair or ()]
     with late_progress("reading files") as progress:
         built = build_graph(
@@ -76,7 +76,7 @@ def build(
             reverse=reverse,
             edge_pairs=pairs,
             max_bytes=parse_size(max_file_size),
-            leave_out=[out],
+            leave_out=written,
             progress=progress,
         )
     graph = _linked(built.graph, nearest, mentions)
@@ -90,11 +90,11 @@ def build(
 
         write_report(built.report, report)
     if as_json:
-        print_json(built.report.as_json() | {"file": str(out)})
+        print_json(built.report.as_json() | {"files": [str(file) for file in written]})
         return
     typer.echo(str(built.report))
     _print_left_out(built.report, report)
-    typer.echo(f"wrote {out}")
+    typer.echo(f"wrote {', '.join(map(str, written))}")
 
 
 def _pair(text: str) -> tuple[str, str]:

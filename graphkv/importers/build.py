@@ -230,7 +230,7 @@ class _Builder:
                 cited.setdefault(part.id, []).append(place)
         for key, works in meant.items():
             for reference, work in works if key not in mentioned else ():
-                found.add(_place(reference, work, anchors), record.id, reference.kind, reference.weight)
+                found.add(_place(reference, work, anchors), record.id, reference.kind, reference.weight, own=reference.target == record.id)
 
     def _link(self, link: Link, found: _Edges) -> None:
         ends = []

@@ -102,7 +102,7 @@ class _Writer:
             if in_heading:  # a heading cannot hold them
                 text = f"{heading}\n\n{text}".strip()
                 shift = len(heading) + 2
-                citations = (*(Citation(c.start + shift, c.end + shift, c.key) for c in citations))
+                citations = (*in_heading, *(Citation(c.start + shift, c.end + shift, c.key) for c in citations))
             if not text:
                 waiting.append((level, heading))
                 continue

@@ -75,7 +75,7 @@ class _Joining:
             raise DocumentError(f"{self._main} and what it includes are more than {self._reading.max_bytes:,} bytes: split it, or raise --max-file-size")
         if declared := _DECLARED.search(data):
             name = (declared[1] or declared[2]).decode()
-            pass
+            self._encoding = _ENCODINGS.get(name, name)
         text = clean(self._reading.decode(data, str(path), self._encoding), self.source.literals)
         self.source.files.append(path)
         if within:

@@ -100,6 +100,12 @@ def test_what_is_cited_nowhere_in_the_text_is_read_by_the_head() -> None:
     assert edges_of(found.graph)["q", "p"] == ("cites", None)
 
 
+def test_a_document_may_read_itself_if_it_says_so() -> None:
+    found = built(Record("a", sections=(Section("", "Text."),), references=(Reference("a", target="a", kind=""),)))
+    assert edges_of(found.graph) == {("a", "a"): (None, None)}
+    assert not built(paper("p", Reference("k", title="The long title of paper p"))).graph.edges[1:]
+
+
 def test_records_of_one_work_are_merged() -> None:
     entry = Record("Doe2020", title="The long title of paper p", doi="10.1000/abc", role="reference", abstract="Entry.", year=2020, where="refs.bib")
     found = built(entry, paper("p", Reference("k", title="The long title of paper q"), cites="k"), paper("q"), Link("p", "q", kind="follows"))

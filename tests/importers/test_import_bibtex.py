@@ -267,7 +267,7 @@ def test_a_bbl_alone(tmp_path):
         read(bbl, tmp_path, "nothing", "a.bbl")
 
 
-@pytest.mark.parametrize("names", ["A" * 50_000 + "!", "Aa " * 20_000, ", " * 20_000, "A. " * 20_000, "and " * 20_000])
+@pytest.mark.parametrize("names", ["A" * 50_000 + "!", "Lo, " + "A" * 60 + "!", "Aa " * 20_000, ", " * 20_000, "A. " * 20_000, "and " * 20_000])
 def test_long_nonsense_is_no_list_of_names_for_long(names):
     start = time.monotonic()
     authors_in(names)
