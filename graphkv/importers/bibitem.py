@@ -135,7 +135,7 @@ def authors_in(text: str) -> tuple[str, ...]:
     pieces = [" ".join(piece.split()) for piece in pieces if piece.strip(" .")]
     names: list[str] = []
     for piece in pieces:
-        if names and _INITIALS.fullmatch(piece) and not _INITIALS.fullmatch(names[-1][:15]) and " " not in names[-1].split("van ")[-1].split("de ")[-1]:
+        if names and len(piece) < 15 and _INITIALS.fullmatch(piece) and not _INITIALS.fullmatch(names[-1][:15]) and " " not in names[-1].split("van ")[-1].split("de ")[-1]:
             names[-1] = f"{piece} {names[-1]}"
         elif piece in ("Jr.", "Jr", "Sr.", "II", "III") and names:
             names[-1] += f" {piece}"

@@ -120,17 +120,16 @@ def _read(formatted: list[Path], databases: list[Path], reading: Reading) -> tup
 
 def _databases(named: list[re.Match[str]], formatted: bool, path: Path, root: Path, reading: Reading) -> list[Path]:
     found: dict[Path, None] = {}
-    for match in named:
-        for name in match["names"].split(",") if match["plain"] else [match["names"]]:
-            name = name.strip()
-            if not name or "\\" in name or "#" in name:
-                continue
-            before = len(reading.notes)
-            file = reading.beside(root, path.parent, name if name.endswith(".bib") else f"{name}.bib")
-            if file:
-                found[file] = None
-            elif len(reading.notes) == before and not formatted:  # a paper that is sent off often has its .bbl only
-                reading.note(str(path), f"the bibliography {name!r} is not there")
+    names = [name for match in named for name in (match["names"].split(",") if match["plain"] else [match["names"]])]
+    for name in dict.fromkeys(name.strip() for name in names):
+        if not name or "\\" in name or "#" in name:  # a macro's parameter
+            continue
+        before = len(reading.notes)
+        file = reading.beside(root, path.parent, name if name.endswith(".bib") else f"{name}.bib")
+        if file:
+            found[file] = None
+        elif len(reading.notes) == before and not formatted:  # a paper that is sent off often has its .bbl only
+            reading.note(str(path), f"the bibliography {name!r} is not there")
     return list(found)
 
 

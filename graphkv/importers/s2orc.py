@@ -81,17 +81,19 @@ def _parsed(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
     parse, metadata = _parse(row, where, reading), mapping(row.get("metadata"))
     ids = {**mapping(row.get("identifiers")), **metadata, **row}
     entries, formulas = mapping(parse.get("bib_entries")), mapping(parse.get("ref_entries"))
-    paragraphs = [(_heading(p), _paragraph(p, formulas, where, reading)) for p in rows(parse.get("body_text")) + rows(parse.get("back_matter"))]
+    body = rows(parse.get("body_text")) + rows(parse.get("back_matter"))
+    paragraphs = [(_heading(p), _paragraph(p, formulas, where, reading)) for p in body]
     sections = [
         Section(group[0], text, citations)
         for group, members in itertools.groupby(paragraphs, key=lambda pair: pair[0])
         for text, citations in [compose(paragraph for _, paragraph in members)]
         if text
     ]
-    captions, _ = compose((string(entry.get("text")), ()) for entry in map(mapping, formulas.values()) if entry.get("type") in ("figure", "table"))
-    body = {string(text)[:200] for _, (text, _) in paragraphs}
+    floats = [entry for entry in map(mapping, formulas.values()) if entry.get("type") in ("figure", "table")]
+    captions, _ = compose((string(entry.get("text")), ()) for entry in floats)
+    starts = {string(text)[:200] for _, (text, _) in paragraphs}
     summary = [p for p in rows(parse.get("abstract")) or rows(row.get("abstract")) if string(p.get("text"))]
-    kept = [p for p in summary if len(string(p.get("text"))) < 200 or string(p.get("text"))[:200] not in body]
+    kept = [p for p in summary if len(string(p.get("text"))) < 200 or string(p.get("text"))[:200] not in starts]
     if len(kept) < len(summary):
         reading.note(where, f"{len(summary) - len(kept)} paragraphs of the abstract stand in the body too; read once")
     abstract, cited = compose(_paragraph(p, formulas, where, reading) for p in kept)
@@ -102,7 +104,11 @@ def _parsed(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
         id=string(row.get("paper_id")),
         title=string(row.get("title")) or string(metadata.get("title")) or string(parse.get("title")) or None,
         abstract="" if cited else abstract,
-        sections=(*([Section("Abstract", abstract, cited)] if cited else []), *sections, *([Section(CAPTIONS, captions)] if captions else [])),
+        sections=(
+            *([Section("Abstract", abstract, cited)] if cited else []),
+            *sections,
+            *([Section(CAPTIONS, captions)] if captions else []),
+        ),
         references=tuple(_reference(key, mapping(entry)) for key, entry in entries.items()),
         authors=_authors(row.get("authors") or metadata.get("authors")),
         year=year_in(string(ids.get("year"))),
@@ -116,7 +122,8 @@ def _parsed(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
 
 def _parse(row: Mapping[str, Any], where: str, reading: Reading) -> Mapping[str, Any]:
     """The parse with the most body text."""
-    sizes = {name: sum(len(text_of(p.get("text"))) for p in rows(row[name].get("body_text"))) for name in PARSES if isinstance(row.get(name), Mapping)}
+    there = [name for name in PARSES if isinstance(row.get(name), Mapping)]
+    sizes = {name: sum(len(text_of(p.get("text"))) for p in rows(row[name].get("body_text"))) for name in there}
     if not sizes:
         return row
     best = max(sizes, key=sizes.__getitem__)
@@ -169,7 +176,12 @@ def _spaces(text: str, start: int, end: int) -> list[Mark]:
 def _place(text: str, span: Mapping[str, Any]) -> tuple[int, int] | None:
     """Where a span stands; if its offsets do not fit the text that it gives, where that text stands nearest."""
     start, end, wanted = span.get("start"), span.get("end"), text_of(span.get("text"))
-    if isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(text) and text[start:end] == (wanted or text[start:end].strip()):
+    if (
+        isinstance(start, int)
+        and isinstance(end, int)
+        and 0 <= start < end <= len(text)
+        and (text[start:end] == wanted if wanted else text[start:end].strip())
+    ):
         return start, end
     if not wanted.strip():
         return None
@@ -184,7 +196,8 @@ def _place(text: str, span: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _reference(key: str, entry: Mapping[str, Any]) -> Reference:
     ids = {name.lower(): strings(value) for name, value in mapping(entry.get("other_ids")).items()}
-    title, authors, venue, printed = string(entry.get("title")), _authors(entry.get("authors")), string(entry.get("venue")), string(entry.get("raw_text"))
+    title, authors = string(entry.get("title")), _authors(entry.get("authors"))
+    venue, printed = string(entry.get("venue")), string(entry.get("raw_text"))
     year = year_in(string(entry.get("year")))
     return Reference(
         key=key,
@@ -201,8 +214,9 @@ def _reference(key: str, entry: Mapping[str, Any]) -> Reference:
 def _authors(value: object) -> tuple[str, ...]:
     names = []
     for author in value if isinstance(value, list) else []:
-        parts = [*strings(author.get("first")), *strings(author.get("middle")), *strings(author.get("last")), *strings(author.get("suffix"))] if isinstance(author, Mapping) else []
-        names.append(html.unescape(string(mapping(author).get("name")) or " ".join(parts) or string(author)))
+        person = mapping(author)
+        parts = [part for name in ("first", "middle", "last", "suffix") for part in strings(person.get(name))]
+        names.append(html.unescape(string(person.get("name")) or " ".join(parts) or string(author)))
     return tuple(name for name in names if len(name) > 1)
 
 
@@ -239,7 +253,8 @@ def _annotated(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
         sections.append(Section(CAPTIONS, captions, citations))
     if cited.left:
         reading.skip(where, f"{len(cited.left)} citations that stand in no paragraph")
-    ids = {name.lower(): string(value) for name, value in (mapping(row.get("externalids")) or mapping(mapping(row.get("openaccessinfo")).get("externalids"))).items()}
+    given = mapping(row.get("externalids")) or mapping(mapping(row.get("openaccessinfo")).get("externalids"))
+    ids = {name.lower(): string(value) for name, value in given.items()}
     corpus = string(row.get("corpusid"))
     return Record(
         id=corpus,

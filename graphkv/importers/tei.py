@@ -54,7 +54,8 @@ def _names(path: Path, root: Path) -> tuple[str, ...]:
     below = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
     stem = re.sub(r"(?i)(?:\.(?:grobid|tei|xml))+$", "", path.name) or path.name
     full = (below.parent / stem).as_posix()
-    if stem.lower() in ("main", "paper", "ms", "article", "fulltext", "manuscript") and len([f for f in path.parent.iterdir() if f.suffix.lower() in (".xml", ".tei")]) == 1:
+    usual = stem.lower() in ("main", "paper", "ms", "article", "fulltext", "manuscript")
+    if usual and sum(file.suffix.lower() in (".xml", ".tei") for file in path.parent.iterdir()) == 1:
         folder = below.parent.as_posix() if below.parent != Path() else root.resolve().name
         return tuple(dict.fromkeys((folder or stem, full, path.name)))
     return tuple(dict.fromkeys((full, stem, path.name)))
@@ -153,7 +154,8 @@ class _Walk:
             before = element.getprevious()
             said = name == "label" and _name(before) == "head" and _text(before)  # the heading holds the number already
             text = re.sub(r"\s+(?=[:.,])", "", _text(element))
-            now.add("" if said or not text else f"{text} " if name == "head" else f"{'Table' if element.getparent().get('type') == 'table' else 'Figure'} {text}: ")
+            kind = "Table" if element.getparent().get("type") == "table" else "Figure"
+            now.add("" if said or not text else f"{text} " if name == "head" else f"{kind} {text}: ")
             return False
         elif name in ("figure", "note") and not self.divisions and parent in ("body", "back"):
             heading = CAPTIONS if name == "figure" else NOTES

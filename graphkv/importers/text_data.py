@@ -20,7 +20,7 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
         cited: Mapping[str, Any] = parts["1"]
         for other, text in cited.items():
             if text is not None and not _usable(other, text):
-                reading.skip(where, f"reference {other!r} of {name!r}: expected a text or null, got {type(text).__name__ if not isinstance(text, str) else 'an empty one'}")
+                reading.skip(where, f"reference {other!r} of {name!r}: expected a text or null, got {_said(text)}")
         texts = {other: text for other, text in cited.items() if _usable(other, text)}
         if _usable(name, parts["0"]):
             references = (
@@ -30,7 +30,7 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
             )
             yield _paper(name, parts["0"], where, tuple(references))
         else:
-            reading.skip(where, f"paper {name!r}: expected its text under '0', got {type(parts['0']).__name__ if not isinstance(parts['0'], str) else 'an empty one'}")
+            reading.skip(where, f"paper {name!r}: expected its text under '0', got {_said(parts['0'])}")
         for other, text in texts.items():
             if other != name:
                 yield _paper(other, text, where, ())
@@ -38,6 +38,10 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
 
 def _usable(name: str, text: object) -> bool:
     return bool(name.strip()) and isinstance(text, str) and bool(text.strip())
+
+
+def _said(text: object) -> str:
+    return "an empty one" if isinstance(text, str) else type(text).__name__
 
 
 def _paper(name: str, text: str, where: str, references: tuple[Reference, ...]) -> Record:

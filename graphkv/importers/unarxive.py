@@ -53,13 +53,15 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
         body, citations = compose(map(paragraph, map(_list_option.sub, itertools.repeat(""), texts)))
         if body:
             sections.append(Section(compose([paragraph(heading)])[0], body, citations))
-    left = [f"{string(place.get('type')).capitalize()}: {_caption(place)}" for key, place in floats.items() if key not in used and len(_caption(place).split()) > 2]
+    unplaced = [place for key, place in floats.items() if key not in used and len(_caption(place).split()) > 2]
+    left = [f"{string(place.get('type')).capitalize()}: {_caption(place)}" for place in unplaced]
     captions, citations = compose(map(paragraph, left))
     if captions:
         sections.append(Section(CAPTIONS, captions, citations))
     abstract, cited = compose([paragraph(_from_latex(_abstract(row), where, reading, keep_formulas=True))])
-    parsed = metadata.get("authors_parsed")
-    authors = [" ".join(strings([*name[1:2], *name[:1], *name[2:]])) for name in (parsed if isinstance(parsed, list) else []) if isinstance(name, list)]
+    given = metadata.get("authors_parsed")
+    parsed = [name for name in (given if isinstance(given, list) else []) if isinstance(name, list)]
+    authors = [" ".join(strings([*name[1:2], *name[:1], *name[2:]])) for name in parsed]
     named = re.split(r",\s+(?:and\s+)?|\s+and\s+", _from_latex(string(metadata.get("authors")), where, reading))
     record = Record(
         id=id,
@@ -175,6 +177,7 @@ _SPRINGER = re.compile(r"([^:]{5,1500}\.(?:, et al\.)?): ?([^:].{10,300}?)(?:\. 
 _ELSEVIER = re.compile(r"(?:(?:[A-ZÀ-Þ]\.[ -]?){1,4}(?:[a-z]+ )?[\w'’-]+, ){1,80}(?:et al\., )?(.{10,300}?), in: ")
 _APA = re.compile(r"\((?:1[5-9]|20)\d\d[a-z]?\)\.? ([^.?!]{10,300})[.?!](?: |$)")
 _SENTENCE = re.compile(r"(?<=[^\W\d_]{2})(?<!\beds)(?<!\bed)[.?!] (?=[\"“]?[A-ZÀ-Þ\d]|arXiv)")
+_NO_TITLE = re.compile(r"(?i)(?:in|arxiv|doi|phys|proc|journal|proceedings|preprint|eds?)\b")
 _PARTICLES = {"and", "et", "al", "&", "de", "del", "della", "van", "von", "der", "den", "di", "da", "la", "le", "du", "dos", "ter"}
 
 
@@ -204,14 +207,15 @@ def title_in(entry: str) -> str | None:
 def _names(text: str) -> bool:
     """Whether `text` could be a list of names: at least two words, each with a capital letter or one that stands between names."""
     words = text.split()
-    return len(words) > 1 and all(word.strip(",.") in _PARTICLES or (word[0].isupper() and re.fullmatch(r"[\w'’.-]+,?", word)) for word in words)
+    capital = re.compile(r"[\w'’.-]+,?")
+    return len(words) > 1 and all(word.strip(",.") in _PARTICLES or (word[0].isupper() and capital.fullmatch(word)) for word in words)
 
 
 def _title(text: str, least: int = 3) -> str | None:
     """`text`, if it has at least so many words, and looks like the title of a work and not like a journal, names or an address."""
     text = text.strip(" ,.;:“”\"'`")
     words = text.split()
-    if len(words) < least or len(words[-1]) < 2 or "http" in text or re.match(r"(?i)(?:in|arxiv|doi|phys|proc|journal|proceedings|preprint|eds?)\b", text):
+    if len(words) < least or len(words[-1]) < 2 or "http" in text or _NO_TITLE.match(text):
         return None
     names = _names(text) and ("," in text or len(words) < 4)
     return text if normal_title(text) and (least == 2 or not names) else None

@@ -60,7 +60,7 @@ def cited(record):
     [
         ("a % not \\cite{lo}\n  b\n\n%\n\nc", "a b\n\nc"),
         ("\\emph{a % } \\cite{lo\n b}", "a b"),
-        (r"\emph{a \iffalse } \fi b}", "a b"),
+        (r"x\footnote{a \iffalse } \fi b} c", "x (a b) c"),
         (r"100\% of \$5 \& a\_b \#1", "100% of $5 & a_b #1"),
         ("one\n\\begin{comment}\nno \\cite{lo}\n\\end{comment}\ntwo", "one two"),
         (r"a \iffalse no \ifx\a\b x\fi } \cite{lo} \fi b", "a b"),
@@ -147,7 +147,7 @@ def test_citations_are_printed_with_one_span_a_key(paper, source, expected):
     keys = [k.strip() for group in re.findall(r"\{([^{}\\]*)\}", source) for k in group.split(",")]
     assert sorted(c.key for c in section.citations) == sorted(" ".join(k.split()) for k in keys)
     assert expected is None or section.text == expected
-    assert all(section.text[c.start : c.end].strip("[]()") for c in section.citations)
+    assert all(re.match(r"Lo et al\.|Saier and F|\[|\(?20\d\d\)?$|\d$", section.text[c.start : c.end]) for c in section.citations)
     assert all(a.end <= b.start for a, b in zip(section.citations, section.citations[1:], strict=False))
 
 

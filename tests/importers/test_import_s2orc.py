@@ -59,6 +59,11 @@ def test_of_several_places_the_nearest_is_taken(start, place):
     assert record.sections[0].citations[0].start == place
 
 
+def test_a_span_without_its_text_is_where_its_offsets_say():
+    record, reading = read(paper(body_text=[{"text": "As [1] says.", "cite_spans": [{"start": 2, "end": 7, "ref_id": "A"}]}]))
+    assert cited(record.sections[0]) == [("[1]", "A")] and not reading.skipped
+
+
 def test_entries_know_their_ids_in_any_case_and_their_link():
     entries = {
         "B0": {"title": "A", "authors": [{"first": "Ann", "middle": ["B."], "last": "O&apos;Lo", "suffix": ""}], "year": "2019", "venue": "ACL", "other_ids": {"doi": ["10.1/NOT", "x"], "ArXiv": ["1905.00001v2"]}, "link": "12"},

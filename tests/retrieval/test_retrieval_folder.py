@@ -52,7 +52,8 @@ def test_a_whole_index_is_not_built_again(tmp_path: Path) -> None:
 
 
 BUILD = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has it ignored
 from retrieval_helpers import WordHashes, graph_of, sentences
 from graphkv_retrieval import build_index
 class Slow(WordHashes):
