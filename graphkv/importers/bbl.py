@@ -11,8 +11,8 @@ from graphkv.errors import DocumentError
 from graphkv.importers.bibitem import entry_of_item
 from graphkv.importers.bibtex import record_of
 from graphkv.importers.entry_text import Entry, plain, printed, short_names
-from graphkv.importers.latex_clean import clean
-from graphkv.importers.latex_scan import Scanner
+from graphkv.importers.latex.clean import clean
+from graphkv.importers.latex.scan import Scanner
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Record, Reference, normal_arxiv
 
@@ -41,7 +41,7 @@ def entries(text: str, where: str, reading: Reading, literals: list[str] | None 
 
     Args:
         text: the file, or the part of a paper from ``\\begin{thebibliography}`` on. where: for messages.
-        literals: if `text` is clean already, what was put aside, see :func:`graphkv.importers.latex_clean.clean`.
+        literals: if `text` is clean already, what was put aside, see :func:`graphkv.importers.latex.clean.clean`.
 
     Raises:
         DocumentError: there is no entry at all.

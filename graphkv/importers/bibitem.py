@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from graphkv.importers.entry_text import Entry, plain, short_names, surname, year_of
-from graphkv.importers.latex_scan import Scanner
-from graphkv.importers.latex_text import put_literals
+from graphkv.importers.latex.scan import Scanner
+from graphkv.importers.latex.text import put_literals
 from graphkv.importers.record import Reference, normal_arxiv, normal_doi
 
 _NATBIB = re.compile(r"(.+?)\s*\(([^()]{2,20})\)")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from graphkv.importers.latex_clean import clean
-from graphkv.importers.latex_commands import commands
-from graphkv.importers.latex_macros import Definitions, Expander
-from graphkv.importers.latex_numbers import Numbers
-from graphkv.importers.latex_text import put_literals, tidy, to_text
+from graphkv.importers.latex.clean import clean
+from graphkv.importers.latex.commands import commands
+from graphkv.importers.latex.macros import Definitions, Expander
+from graphkv.importers.latex.numbers import Numbers
+from graphkv.importers.latex.text import put_literals, tidy, to_text
 from graphkv.importers.record import Reference
 
 _YEAR = re.compile(r"(?<![\d/.:-])(1[5-9]\d\d|20\d\d)(?![\d/:-]|\.\d)")
@@ -40,7 +40,7 @@ def plain(latex: str, literals: list[str] | None = None) -> str:
     """A field's LaTeX as one line of text.
 
     Args:
-        literals: if `latex` is clean already, what was put aside, see :func:`graphkv.importers.latex_clean.clean`.
+        literals: if `latex` is clean already, what was put aside, see :func:`graphkv.importers.latex.clean.clean`.
 
     Raises:
         DocumentError: it is nested too deep.

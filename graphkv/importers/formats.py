@@ -73,6 +73,6 @@ def read_file(path: Path, root: Path, reading: Reading, format: str) -> Iterator
         from graphkv.importers import json_rows
 
         return json_rows.read(path, root, reading, None if format == "json" else format)
-    name = {"csv": "edge_csv", "text": "plain_text"}.get(format, format)
+    name = {"csv": "edge_csv", "latex": "latex.paper", "text": "plain_text"}.get(format, format)
     found: Iterator[Item] = import_module(f"graphkv.importers.{name}").read(path, root, reading)
     return found

@@ -10,47 +10,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graphkv.errors import DocumentError
+from graphkv.importers.compose import CAPTIONS, Mark, compose
+from graphkv.importers.json_values import mapping, rows, string, strings, text_of
+from graphkv.importers.printed import arxiv_in, printed_entry, year_in
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Item, Record, Reference, Section
-from graphkv.importers.tei import CAPTIONS, Mark, arxiv_in, compose, plain, printed_entry, year_in
 
 PARSES = ("pdf_parse", "grobid_parse", "latex_parse")
 """Where s2orc-doc2json keeps a paper's body; rows of the release hold the same keys at the top."""
 
 _NEAR = 2000  # characters; how far from its offsets a span is looked for
 _LONG = 500  # characters; what is written in many places, and keys that are made of text, are no longer
-
-
-def string(value: object) -> str:
-    """A JSON value as one line of text; empty if it is neither text nor a number.
-
-    Example:
-        >>> string(" A\\n title "), string(2017), string(None)
-        ('A title', '2017', '')
-    """
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return ""
-    return " ".join(plain(str(value)).split())
-
-
-def text_of(value: object) -> str:
-    """The text as it stands; empty if the value is something else."""
-    return value if isinstance(value, str) else ""
-
-
-def strings(value: object) -> list[str]:
-    """The texts in a JSON list that are not empty; a single text is a list of one."""
-    return [text for text in map(string, value if isinstance(value, list) else [value]) if text]
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """The JSON object, or an empty one if it is something else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def rows(value: object) -> list[Mapping[str, Any]]:
-    """The objects in a JSON list."""
-    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
 
 
 def matches(row: Mapping[str, Any]) -> bool:

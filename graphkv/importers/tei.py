@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from graphkv.errors import DocumentError
+from graphkv.importers.compose import CAPTIONS, NOTES, Mark, compose, plain
+from graphkv.importers.printed import arxiv_in, printed_entry, year_in
 from graphkv.importers.reading import Reading
-from graphkv.importers.record import Citation, Item, Record, Reference, Section
-
-CAPTIONS, NOTES = "Figures and tables", "Footnotes"
-"""The headings over figures, tables and notes that stand outside of the text's sections."""
+from graphkv.importers.record import Item, Record, Reference, Section
 
 _BLOCKS = {"p", "ab", "formula", "list", "figure", "table", "quote", "lg", "note"}
 _INLINE = {"p", "s", "ab", "item", "cell", "head", "quote", "note", "figDesc"}
@@ -282,118 +279,3 @@ def _text(element: Any) -> str:
 
 def _cites(element: Any) -> bool:
     return _name(element) == "ref" and element.get("type") == "bibr"
-
-
-# What S2ORC and unarXive, whose papers come by the same way, need too.
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Characters of a source text that are a citation (`key`), or that are to be written otherwise (`text`); `end` is behind `start`."""
-
-    start: int
-    end: int
-    key: str | None = None
-    text: str | None = None
-
-
-_BLANK = dict.fromkeys((*range(10), *range(11, 32), 127), " ")
-
-
-def printed_entry(authors: Sequence[str], title: str | None, venue: str | None, year: int | None) -> str:
-    """An entry of a bibliography as it could be printed.
-
-    Example:
-        >>> printed_entry(["A. Lo"], "Why?", "ACL", 2020)
-        'A. Lo. Why? ACL. 2020.'
-    """
-    parts = (", ".join(authors), title, venue, str(year or ""))
-    return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts if part)
-
-
-def compose(paragraphs: Iterable[tuple[str, Sequence[Mark]]]) -> tuple[str, tuple[Citation, ...]]:
-    """Paragraphs as a section's text: white space tidy, marks written out, and the citations where they have come to stand.
-
-    An empty line within a paragraph stays one, and U+2028 is a new line; any other white space is one space.
-
-    Example:
-        >>> compose([("As  X said,", []), ("see  @1 .", [Mark(5, 7, key="x", text="[1]")])])
-        ('As X said,\\n\\nsee [1] .', (Citation(start=16, end=19, key='x'),))
-    """
-    parts: list[str] = []
-    citations: list[Citation] = []
-    size = 0
-    for text, marks in paragraphs:
-        tidy, found = _tidy(text, marks)
-        if tidy:
-            size += 2 if parts else 0
-            citations += [Citation(c.start + size, c.end + size, c.key) for c in found]
-            parts.append(tidy)
-            size += len(tidy)
-    return "\n\n".join(parts), tuple(citations)
-
-
-def plain(text: str) -> str:
-    """Without control characters and halves of surrogate pairs; nothing moves."""
-    return text.translate(_BLANK).encode("utf-8", "replace").decode("utf-8")
-
-
-def _tidy(text: str, marks: Sequence[Mark]) -> tuple[str, list[Citation]]:
-    text = plain(text)
-    swaps = {mark.start: mark for mark in marks if mark.text is not None}
-    cuts = sorted({0, len(text), *(place for mark in marks for place in (mark.start, mark.end))})
-    starts: dict[int, int] = {}
-    ends: dict[int, int] = {}
-    waiting: list[int] = []
-    out: list[str] = []
-    size = hidden = 0
-    white = ""  # read since the last visible character
-    for a, b in itertools.pairwise(cuts):
-        ends[a] = size
-        waiting.append(a)
-        if a >= hidden and a in swaps:
-            raw, hidden = plain(swaps[a].text or ""), swaps[a].end
-        else:
-            raw = "" if a < hidden else text[a:b]
-        body = raw.strip()
-        white += raw[: len(raw) - len(raw.lstrip())]
-        if body:
-            out += [_gap(white) if size else "", re.sub(r"\s+", lambda run: _gap(run.group()), body)]
-            starts.update(dict.fromkeys(waiting, size + len(out[-2])))
-            waiting.clear()
-            size += len(out[-2]) + len(out[-1])
-            white = raw[len(raw.rstrip()) :]
-    starts.update(dict.fromkeys(waiting, size))
-    ends[cuts[-1]] = size
-    found = [Citation(starts[m.start], max(starts[m.start], ends[m.end]), m.key) for m in marks if m.key is not None]
-    return "".join(out), sorted(found, key=lambda c: (c.start, c.end))
-
-
-def _gap(white: str) -> str:
-    return "\n\n" if white.count("\n") > 1 else "\n" if "\u2028" in white else " " if white else ""
-
-
-_YEAR = re.compile(r"(?<![\w./:–-])(?:1[89]|20)\d\d(?![\w–-]|\.\d)")
-_ARXIV = re.compile(r"(?i)(?:arxiv(?:\.org/(?:abs|pdf)/|[\s:.]*)|\babs/)((?:[a-z.-]{2,20}/\d{7}|\d{4}\.\d{4,5})(?:v\d+)?)(?!\d)")
-
-
-def year_in(text: str) -> int | None:
-    """The year in a text; None if there is none, or several.
-
-    Example:
-        >>> year_in("Nature 555 (2018) 604-610"), year_in("In 2017, pp. 1999 to 2010")
-        (2018, None)
-    """
-    found = set(_YEAR.findall(text))
-    return int(found.pop()) if len(found) == 1 else None
-
-
-def arxiv_in(text: str) -> str | None:
-    """The arXiv id that a printed entry says is one; other numbers with a point may be pages.
-
-    Example:
-        >>> arxiv_in("CoRR, abs/1409.0473."), arxiv_in("Symmetry 1234.5678")
-        ('1409.0473', None)
-    """
-    found = _ARXIV.search(text)
-    return found.group(1) if found else None

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graphkv.errors import DocumentError
+from graphkv.importers.compose import CAPTIONS, Mark, compose
+from graphkv.importers.json_values import mapping, rows, string, strings, text_of
+from graphkv.importers.printed import arxiv_in, year_in
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Item, Record, Reference, Section, normal_title
-from graphkv.importers.s2orc import mapping, rows, string, strings, text_of
-from graphkv.importers.tei import CAPTIONS, Mark, arxiv_in, compose, year_in
 
 _MARKER = re.compile(r"\{\{(cite|formula|figure|table):([^{}]*)\}\}(?:[ \xa0]+(?=[.,;:)\]]|-\w))?")  # a marker leaves a space behind it
 _FIGURE = re.compile(r"\{\{(figure|table):([^{}]*)\}\}")

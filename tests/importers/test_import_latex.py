@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from graphkv.errors import DocumentError
-from graphkv.importers import latex
+from graphkv.importers.latex import paper as latex
 from graphkv.importers.gather import gather
 from graphkv.importers.reading import Reading
 

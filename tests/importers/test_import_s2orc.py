@@ -10,7 +10,7 @@ from graphkv.errors import DocumentError
 from graphkv.importers import s2orc
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Record
-from graphkv.importers.tei import Mark, compose
+from graphkv.importers.compose import Mark, compose
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "s2orc"
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from graphkv.errors import DocumentError
-from graphkv.importers.latex_marks import CELL, GONE, LINE, LITERAL, NUMBERED, SOFT, only_text
+from graphkv.importers.latex.marks import CELL, GONE, LINE, LITERAL, NUMBERED, SOFT, only_text
 
 MAX_DEPTH = 150
 """Braces and environments within each other. TeX itself stops at 255 groups."""

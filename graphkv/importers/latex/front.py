@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from graphkv.importers.bibitem import authors_in
-from graphkv.importers.latex_files import is_main_file
+from graphkv.importers.latex.files import is_main_file
 from graphkv.importers.reading import Reading
 
 _USUAL_NAMES = frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from graphkv.importers.latex_marks import LITERAL, mark, without_marks
+from graphkv.importers.latex.marks import LITERAL, mark, without_marks
 
 _VERBATIM = ("verbatim", "verbatim*", "Verbatim", "lstlisting", "minted", "alltt")
 _UNPRINTED = ("comment", "filecontents", "filecontents*", "CCSXML", "tikzpicture", "pgfpicture", "picture", "asy", "luacode")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from graphkv.importers.latex_bibliography import Bibliography
-from graphkv.importers.latex_macros import Command
-from graphkv.importers.latex_marks import MENTION, SOFT, mark
-from graphkv.importers.latex_scan import Scanner
+from graphkv.importers.latex.bibliography import Bibliography
+from graphkv.importers.latex.macros import Command
+from graphkv.importers.latex.marks import MENTION, SOFT, mark
+from graphkv.importers.latex.scan import Scanner
 
 _STYLES = {
     "paren": """cite citep Citep parencite Parencite autocite Autocite footcite Footcite footcitetext supercite smartcite Smartcite fullcite footfullcite

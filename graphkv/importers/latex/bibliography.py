@@ -10,7 +10,7 @@ from typing import Any
 from graphkv.errors import DocumentError
 from graphkv.importers import bbl, bibtex
 from graphkv.importers.entry_text import Entry
-from graphkv.importers.latex_files import Source
+from graphkv.importers.latex.files import Source
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Reference
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-from graphkv.importers.latex_macros import Command, Definitions, Macro
-from graphkv.importers.latex_marks import FIXED, LINE, LITERAL, PART, SOFT, mark
-from graphkv.importers.latex_numbers import Numbers
-from graphkv.importers.latex_scan import Scanner
-from graphkv.importers.latex_text import INSIDE_MATHEMATICS, MATHEMATICS, TABLES
+from graphkv.importers.latex.macros import Command, Definitions, Macro
+from graphkv.importers.latex.marks import FIXED, LINE, LITERAL, PART, SOFT, mark
+from graphkv.importers.latex.numbers import Numbers
+from graphkv.importers.latex.scan import Scanner
+from graphkv.importers.latex.text import INSIDE_MATHEMATICS, MATHEMATICS, TABLES
 
 _SILENT = {
     "": r"""maketitle tableofcontents listoffigures listoftables appendix clearpage newpage cleardoublepage pagebreak nopagebreak noindent indent centering
@@ -80,7 +80,7 @@ def read_arguments(scanner: Scanner, specification: str) -> list[str | None]:
 
 
 def commands(literals: list[str], definitions: Definitions, numbers: Numbers) -> dict[str, Command]:
-    """Every command by its name, for :class:`graphkv.importers.latex_macros.Expander`.
+    """Every command by its name, for :class:`graphkv.importers.latex.macros.Expander`.
 
     Args:
         literals: URLs that macros put together are added. definitions: the paper's environments. numbers: its counters.

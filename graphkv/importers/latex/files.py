@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from graphkv.errors import DocumentError
-from graphkv.importers.latex_clean import clean
+from graphkv.importers.latex.clean import clean
 from graphkv.importers.reading import Reading
 
 MAX_INCLUDED = 1000
@@ -33,7 +33,7 @@ class Source:
     """A paper's LaTeX in one piece.
 
     Attributes:
-        text: clean, with what it includes in its places. literals: what :func:`graphkv.importers.latex_clean.clean` put aside.
+        text: clean, with what it includes in its places. literals: what :func:`graphkv.importers.latex.clean.clean` put aside.
         files: read for it. bibliographies: .bbl files that it inputs as if they were text.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from graphkv.importers.latex_marks import PART
+from graphkv.importers.latex.marks import PART
 
 _PART = re.compile(f"{PART[0]}(.)(.*?){PART[1]}", re.DOTALL)
 

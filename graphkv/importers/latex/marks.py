@@ -9,7 +9,7 @@ MENTION = ("\ue000", "\ue001")
 LITERAL = ("\ue002", "\ue003")
 """Around the number of a literal text (verbatim, a URL), in which nothing is mark-up."""
 PART = ("\ue004", "\ue005")
-"""Around a part of the document: one letter that says which (see :mod:`graphkv.importers.latex_parts`), then its LaTeX."""
+"""Around a part of the document: one letter that says which (see :mod:`graphkv.importers.latex.parts`), then its LaTeX."""
 LINE = "\ue006"
 """A new line that stays one."""
 SOFT = "\ue007"

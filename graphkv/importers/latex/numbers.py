@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from graphkv.importers.latex_marks import GONE, MENTION, NUMBERED, PART, REFERENCE, mark
+from graphkv.importers.latex.marks import GONE, MENTION, NUMBERED, PART, REFERENCE, mark
 
 _FLOATS = {"figure": "Figure", "wrapfigure": "Figure", "SCfigure": "Figure", "sidewaysfigure": "Figure", "table": "Table", "wraptable": "Table"}
 _FLOATS |= {"sidewaystable": "Table", "longtable": "Table", "algorithm": "Algorithm"}

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphkv.errors import DocumentError
-from graphkv.importers.latex_bibliography import bibliography
-from graphkv.importers.latex_cite import Mention, Mentions
-from graphkv.importers.latex_commands import commands, with_citations
-from graphkv.importers.latex_files import belongs_elsewhere, is_main_file, join
-from graphkv.importers.latex_front import authors, names
-from graphkv.importers.latex_macros import Definitions, Expander
-from graphkv.importers.latex_marks import MENTION, NUMBERED
-from graphkv.importers.latex_numbers import Numbers
-from graphkv.importers.latex_parts import Parts, split
-from graphkv.importers.latex_text import put_literals, tidy, to_text
+from graphkv.importers.latex.bibliography import bibliography
+from graphkv.importers.latex.cite import Mention, Mentions
+from graphkv.importers.latex.commands import commands, with_citations
+from graphkv.importers.latex.files import belongs_elsewhere, is_main_file, join
+from graphkv.importers.latex.front import authors, names
+from graphkv.importers.latex.macros import Definitions, Expander
+from graphkv.importers.latex.marks import MENTION, NUMBERED
+from graphkv.importers.latex.numbers import Numbers
+from graphkv.importers.latex.parts import Parts, split
+from graphkv.importers.latex.text import put_literals, tidy, to_text
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Citation, Record, Section
 

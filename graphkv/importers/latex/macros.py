@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from graphkv.errors import DocumentError
-from graphkv.importers.latex_marks import FIXED
-from graphkv.importers.latex_scan import Scanner
+from graphkv.importers.latex.marks import FIXED
+from graphkv.importers.latex.scan import Scanner
 
 Command = Callable[[Scanner, str], str]
 """Reads the arguments of the control word that is named second; gives the LaTeX that stands for it, which is expanded in turn."""
