@@ -10,9 +10,10 @@ from pathlib import Path
 from graphkv.errors import DocumentError
 from graphkv.importers.bibitem import entry_of_item
 from graphkv.importers.bibtex import record_of
-from graphkv.importers.entry_text import Entry, plain, printed, short_names
+from graphkv.importers.entry_text import Entry, plain, short_names
 from graphkv.importers.latex.clean import clean
 from graphkv.importers.latex.scan import Scanner
+from graphkv.importers.printed import printed_entry
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Record, Reference, normal_arxiv
 
@@ -156,7 +157,7 @@ def _entry_of_fields(key: str, fields: dict[str, str]) -> Entry:
         year=int(year) if year else None,
         doi=(fields.get("doi") or fields.get("url") or "").replace("\\", ""),
         arxiv=normal_arxiv(links[0]) or next((normal_arxiv(link) for link in links[1:] if "arxiv" in link.lower()), None),
-        text=printed(authors, year, title, venue),
+        text=printed_entry(authors, year, title, venue),
     )
     letter = chr(ord("a") + int(extra) - 1) if extra.isdigit() and 0 < int(extra) <= 26 else ""
     surnames = [surname for _, surname in people]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from graphkv.errors import DocumentError
-from graphkv.importers.entry_text import Entry, full_name, plain, printed, short_names, surname
+from graphkv.importers.entry_text import Entry, full_name, plain, short_names, surname
+from graphkv.importers.printed import printed_entry
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Record, Reference, normal_arxiv
 
@@ -143,7 +144,7 @@ def entry_of(block: Any, others: Mapping[str, Any]) -> Entry:
         year=year,
         doi=doi and doi.replace("\\", ""),
         arxiv=arxiv or normal_arxiv((doi or "").lower().partition("/arxiv.")[2]),
-        text=printed(authors, plain(printed_year), title, venue or text.get("note", "")),
+        text=printed_entry(authors, plain(printed_year), title, venue or text.get("note", "")),
     )
     return Entry(
         reference,

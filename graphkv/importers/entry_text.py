@@ -107,15 +107,3 @@ def short_names(surnames: list[str]) -> str:
     if len(surnames) > 2 or (surnames and surnames[-1].lower() in ("others", "et al.")):
         return f"{surnames[0]} et al."
     return " and ".join(surnames)
-
-
-def printed(authors: tuple[str, ...], year: str, title: str | None, venue: str) -> str:
-    """An entry as a reference list prints it.
-
-    Example:
-        >>> printed(("Kyle Lo", "Lucy Wang"), "2020", "S2ORC", "ACL")
-        'Kyle Lo and Lucy Wang. 2020. S2ORC. ACL.'
-    """
-    names = ", ".join(authors[:-1]) + (" and " if len(authors) > 1 else "") + "".join(authors[-1:])
-    parts = [part.strip() for part in (names, year, title or "", venue) if part and part.strip()]
-    return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts)

@@ -9,15 +9,16 @@ _YEAR = re.compile(r"(?<![\w./:–-])(?:1[89]|20)\d\d(?![\w–-]|\.\d)")
 _ARXIV = re.compile(r"(?i)(?:arxiv(?:\.org/(?:abs|pdf)/|[\s:.]*)|\babs/)((?:[a-z.-]{2,20}/\d{7}|\d{4}\.\d{4,5})(?:v\d+)?)(?!\d)")
 
 
-def printed_entry(authors: Sequence[str], title: str | None, venue: str | None, year: int | None) -> str:
-    """An entry of a bibliography as it could be printed.
+def printed_entry(authors: Sequence[str], year: str | int | None, title: str | None, venue: str | None) -> str:
+    """An entry as a reference list prints it; what is not known is left out.
 
     Example:
-        >>> printed_entry(["A. Lo"], "Why?", "ACL", 2020)
-        'A. Lo. Why? ACL. 2020.'
+        >>> printed_entry(("Kyle Lo", "Lucy Wang"), 2020, "S2ORC", "ACL")
+        'Kyle Lo and Lucy Wang. 2020. S2ORC. ACL.'
     """
-    parts = (", ".join(authors), title, venue, str(year or ""))
-    return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts if part)
+    names = ", ".join(authors[:-1]) + (" and " if len(authors) > 1 else "") + "".join(authors[-1:])
+    parts = [part.strip() for part in (names, str(year or ""), title or "", venue or "") if part.strip()]
+    return " ".join(part if part.endswith((".", "?", "!")) else f"{part}." for part in parts)
 
 
 def year_in(text: str) -> int | None:

@@ -176,7 +176,7 @@ def _reference(key: str, entry: Mapping[str, Any]) -> Reference:
         year=year,
         doi=next(iter(ids.get("doi", [])), None) or printed,
         arxiv=next(iter(ids.get("arxiv", [])), None) or arxiv_in(f"{venue} {printed}"),
-        text=printed or printed_entry(authors, title, venue, year),
+        text=printed or printed_entry(authors, year, title, venue),
         target=next(iter(strings(entry.get("link")) + strings(entry.get("links"))), None),
     )
 

@@ -232,7 +232,7 @@ def _reference(entry: Any, key: str) -> Reference:
         year=year,
         doi=_idno(entry, "doi") or printed,
         arxiv=_idno(entry, "arxiv") or arxiv_in(f"{numbers} {printed}"),
-        text=printed or printed_entry(authors, title, venue, year),
+        text=printed or printed_entry(authors, year, title, venue),
     )
 
 

@@ -70,7 +70,7 @@ def test_entries_know_their_ids_in_any_case_and_their_link():
         "B1": {"title": "", "year": None, "other_ids": {"DOI": ["10.1234/ABC"]}, "links": 34, "raw_text": "Raw, arXiv:2001.00002."},
     }
     first, second = read(paper(bib_entries=entries))[0].references
-    assert (first.authors, first.year, first.arxiv, first.target, first.text) == (("Ann B. O'Lo",), 2019, "1905.00001", "12", "Ann B. O'Lo. A. ACL. 2019.")
+    assert (first.authors, first.year, first.arxiv, first.target, first.text) == (("Ann B. O'Lo",), 2019, "1905.00001", "12", "Ann B. O'Lo. 2019. A. ACL.")
     assert (second.title, second.doi, second.arxiv, second.target, second.text) == (None, "10.1234/abc", "2001.00002", "34", "Raw, arXiv:2001.00002.")
 
 

@@ -57,7 +57,7 @@ def test_header_and_bibliography(tmp_path):
     assert record.aliases == ("a.tei.xml", "ABC123") and record.role == "paper"
     first, second, third = record.references
     assert (first.key, first.title, first.authors, first.year, first.arxiv) == ("b0", "Old graphs", ("B Wu",), 1999, "1901.00001")
-    assert first.text == "B Wu. Old graphs. J. Graphs. 1999."
+    assert first.text == "B Wu. 1999. Old graphs. J. Graphs."
     assert (second.title, second.doi, second.text) == ("A Book of Graphs", "10.1234/b", "Do. 2001. A Book of Graphs for Sci-BERT.")
     assert (third.key, third.title) == ("entry 3", None)  # a journal's name is no work's title
 

@@ -110,6 +110,18 @@ def test_only_what_changed_is_embedded_again(tmp_path: Path) -> None:
     assert len(list((tmp_path / "index" / "shards").iterdir())) == 1, "the other embedder's shards are gone"
 
 
+def test_a_whole_index_that_is_built_over_is_no_longer_whole(tmp_path: Path) -> None:
+    class Stopped(WordHashes):
+        def encode(self, texts):  # type: ignore[no-untyped-def]
+            raise KeyboardInterrupt
+
+    build_index(graph_of(["a river", "maples"]), tmp_path / "index", "dense", embedder=WordHashes())
+    with pytest.raises(KeyboardInterrupt):
+        build_index(graph_of(["a river", "oaks"]), tmp_path / "index", "dense", embedder=Stopped())
+    with pytest.raises(InputError, match="not finished"):
+        open_index(tmp_path / "index", embedder=WordHashes())
+
+
 def test_an_index_of_another_graph(tmp_path: Path) -> None:
     build_index(graph_of(["a river", "maples"]), tmp_path / "index")
     with pytest.raises(InputError, match="changed since the index was built; build it again"):
