@@ -14,6 +14,7 @@ from graphkv_benchmarks.citation_bench.tables import markdown
 from graphkv_benchmarks.codecs import table as codec_table
 from graphkv_benchmarks.embedded.bars import bars
 from graphkv_benchmarks.embedded.bars import markdown as bar_lines
+from graphkv_benchmarks.retrieval_recall import table as recall_table
 from graphkv_benchmarks.ttft.tables import markdown as ttft_page
 from graphkv_benchmarks.ttft.tables import times
 
@@ -58,7 +59,7 @@ def test_every_row_of_the_cards_tables_stands_in_a_result() -> None:
 
 def test_the_readmes_rows_stand_in_the_result() -> None:
     known = (RESULTS / "citation_world.md").read_text(encoding="utf-8").splitlines()
-    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if " hop" in line and line.startswith("| ")]
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if " hop" in line and " documents" in line and line.startswith("| ")]
     assert len(rows) >= 9 and [line for line in rows if line not in known] == []
 
 
@@ -98,6 +99,28 @@ def test_the_readmes_times_and_codecs_are_those_of_the_results() -> None:
         assert readme[start : start + len(lines)] == lines
     assert result("ttft")["settings"]["repeats"] >= 5 and result("codecs")["settings"]["questions"] >= 500
     assert all(len(way["ttft_all"]) >= 5 for row in result("ttft")["rows"] for way in row["ways"].values())
+
+
+def test_the_readmes_recall_is_that_of_the_results() -> None:
+    found = result("retrieval")
+    page = (RESULTS / "retrieval.md").read_text(encoding="utf-8").splitlines()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    for lines, where in ((recall_table(found), page), (recall_table(found, (2, 5)), readme)):
+        assert where[(start := where.index(lines[0])) : start + len(lines)] == lines
+    assert found["settings"]["questions"] == 100 and found["settings"]["embedder"].startswith("minilm")
+
+
+def test_a_hundred_thousand_segments_were_searched() -> None:
+    """What is asked of retrieval at scale, and that the README says what was measured."""
+    found = result("retrieval_scale")
+    assert found["settings"]["segments"] == 100_000 and found["recall"]["n"] >= 200
+    bm25, ratio, recall = found["search"]["bm25"]["search"]["median"], found["ratio"], found["recall"]["mean"]
+    assert bm25 < 50 and ratio >= 10 and recall >= 0.95 and found["killed"]["kept"] > 0
+    peaks = [row["peak_mb"] for part in ("build", "search") for row in found[part].values()]
+    assert max(peaks) < 2 * 2**30 / 2**20
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for claim in (f"BM25 takes {bm25:.2f} ms", f"HNSW finds {100 * recall:.1f}%", f"{ratio} times as fast", f"({found['index']['hnsw']['median']:.2f} against {found['index']['flat']['median']:.2f} ms"):
+        assert claim in text, claim
 
 
 def test_ten_thousand_blocks_were_measured() -> None:

@@ -154,9 +154,9 @@ def bootstrap(values: Sequence[float], seed: int, samples: int = 10_000) -> tupl
     return means[int(0.025 * samples)], means[int(0.975 * samples) - 1]
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """Recall and the share of questions with all their passages, in markdown."""
-    depths = result["settings"]["depths"]
+def table(result: dict[str, Any], depths: Sequence[int] | None = None) -> list[str]:
+    """Recall and the share of questions with all their passages, in markdown; `depths` chooses some of those that were measured."""
+    depths = depths or result["settings"]["depths"]
     lines = ["| retriever | " + " | ".join(f"recall@{k}" for k in depths) + " | " + " | ".join(f"all@{k}" for k in depths) + " |"]
     lines.append("|" + "---|" * (1 + 2 * len(depths)))
     for name, arm in result["arms"].items():
