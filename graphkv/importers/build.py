@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from graphkv.edges import POLICIES, with_policies
+from graphkv.edges import DERIVED, POLICIES, with_policies
 from graphkv.errors import DocumentError, InputError, one_of
 from graphkv.graph import Edge, SegmentGraph
 from graphkv.importers.formats import FORMATS
-from graphkv.importers.gather import Progress, gather
+from graphkv.importers.gather import Found, Progress, gather
 from graphkv.importers.match import Catalogue, merged, same_work, stub, unique
 from graphkv.importers.parts import Part, parts_of
 from graphkv.importers.reading import MAX_BYTES, Reading
-from graphkv.importers.record import Item, Link, Record, Reference
+from graphkv.importers.record import Link, Record, Reference
 from graphkv.importers.report import BuildReport, PaperCount, Unresolved
 from graphkv.segments import Segment
 
@@ -74,7 +75,7 @@ def build_graph(
 
 
 def build_records(
-    items: Iterable[tuple[str, Item]],
+    items: Iterable[Found],
     reading: Reading | None = None,
     *,
     sections: bool = True,
@@ -85,7 +86,7 @@ def build_records(
     """Make one graph of records and links, from wherever they come; see :func:`build_graph`.
 
     Args:
-        items: each with the name of its source, which tells records of one id apart. reading: what it skipped and noted is reported.
+        items: each with its place, in which names mean what is there first. reading: what it skipped and noted is reported.
         what: what the items are, for the message that there are none.
 
     Raises:
@@ -93,7 +94,7 @@ def build_records(
 
     Example:
         >>> from graphkv.importers.record import Section
-        >>> build_records([("mine", Record("a", sections=(Section("", "Text."),))), ("mine", Link("a", "a"))]).graph.edges
+        >>> build_records([Found(Record("a", sections=(Section("", "Text."),))), Found(Link("a", "a"))]).graph.edges
         (('a', 'a'),)
     """
     if references not in ("all", "matched"):
@@ -105,7 +106,10 @@ def build_records(
     builder = _Builder(reading)
     builder.take(items)
     if not builder.catalogue.records:
-        why = "; ".join(f"{s.where}: {s.reason}" for s in reading.skipped[:3]) or "no file of a known format"
+        reasons = [f"{s.where}: {s.reason}" for s in (*reading.skipped, *reading.notes)[:3]]
+        if builder.links:
+            reasons.insert(0, f"{len(builder.links):,} edges, but no texts: name the folder or the table of their ends too")
+        why = "; ".join(reasons) or "no file of a known format"
         raise DocumentError(f"no documents in {what} ({why}); expected at least one file of {', '.join(FORMATS)}")
     return builder.build(sections, references, edges)
 
@@ -113,53 +117,87 @@ def build_records(
 class _Builder:
     def __init__(self, reading: Reading) -> None:
         self.catalogue = Catalogue()
-        self.links: list[Link] = []
-        self._called: dict[str, list[str]] = {}
-        """What became of the records that had an id when they came."""
+        self.links: list[Found] = []
         self.reading = reading
         self.report = BuildReport(skipped=reading.skipped, notes=reading.notes)
+        self._places: dict[str, tuple[str, str]] = {}
+        """Where the references of each record stand: in them names mean what is in the same file or folder first."""
+        self._texts: dict[str, dict[int, str]] = {}
+        """For each id that records had when they came: what became of each text, by its hash."""
+        self._renamed: dict[tuple[str, str], list[str]] = {}
 
-    def take(self, items: Iterable[tuple[str, Item]]) -> None:
+    def take(self, items: Iterable[Found]) -> None:
         """Records into the catalogue: the same work once, another work under another id."""
-        for folder, item in items:
-            if isinstance(item, Link):
-                self.links.append(item)
-                continue
-            taken = [item.id] if item.id in self.catalogue.records else []
-            named = [self.catalogue.records[id] for id in self._called.get(item.id, taken)]
-            before = next((record for record in named if _one(record, item)), None)
-            called = self._called.setdefault(item.id, [])
-            if before is None and named:
-                elsewhere = f"{folder}/{item.id}"
-                in_one_file = named[0].where.partition(", ")[0] == item.where.partition(", ")[0]
-                name = unique(item.id, self.catalogue.records) if in_one_file or elsewhere in self.catalogue.records else elsewhere
-                self.reading.note(item.where or name, f"the id {item.id!r} is taken by {named[0].where or 'another record'}; this one is called {name!r}")
-                item = item.renamed(name)
-            before = before or self.catalogue.same(item)
-            called.append(item.id if before is None else before.id)
-            if before is None:
-                self.catalogue.add(item)
+        for found in items:
+            if isinstance(found.item, Link):
+                self.links.append(found)
             else:
-                self.report.merged += 1
-                self.catalogue.add(merged(before, item))
+                self._take(found.item, (found.file, found.folder))
+        for (id, where), names in self._renamed.items():
+            self.reading.note(where, f"{len(names):,} more records have the id {id!r}; they are called {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}")
+
+    def _take(self, record: Record, places: tuple[str, str]) -> None:
+        came = record.id
+        texts = self._texts.setdefault(came, {})
+        text = hash((record.abstract, record.sections))
+        before = self.catalogue.records.get(texts.get(text, came))
+        if before is not None and text not in texts and not _one(before, record):
+            record = record.renamed(self._free(came, places, before))
+            self._renamed.setdefault((came, places[0] or record.where), []).append(record.id)
+            before = None
+        before = before or self.catalogue.same(record)
+        if before is None:
+            self.catalogue.add(record)
+        else:
+            self._merge(before, record)
+        id = record.id if before is None else before.id
+        texts[text] = id
+        if self.catalogue.records[id].references is record.references:
+            self._places[id] = places
+        for place in places:
+            self.catalogue.own(place, came, id)
+
+    def _free(self, id: str, places: tuple[str, str], before: Record) -> str:
+        """Another id for a record of another text: in its folder's name if it comes from another one, else with a number."""
+        elsewhere = f"{places[1]}/{id}"
+        if self._places.get(before.id, places)[1] != places[1] and elsewhere not in self.catalogue.records:
+            return elsewhere
+        number = max(2, len(self._texts[id]) + 1)
+        name = f"{id} ({number})"
+        return name if name not in self.catalogue.records else unique(name, self.catalogue.records)
+
+    def _merge(self, before: Record, record: Record) -> None:
+        """Two records of one work as one; a text that is left out is noted."""
+        self.report.merged += 1
+        one = merged(before, record)
+        if before.size and record.size and (before.abstract, before.sections) != (record.abstract, record.sections):
+            lost = record if one.sections is before.sections and one.abstract == before.abstract else before
+            kept = before if lost is record else record
+            self.reading.note(lost.where or lost.id, f"is the same work as {kept.where or kept.id} (called {before.id!r}), whose fuller text is kept")
+        self.catalogue.add(one)
 
     def build(self, sections: bool, references: References, policies: Sequence[str] | None) -> Build:
         given = list(self.catalogue.records.values())
         meant = {record.id: self._match(record, references) for record in given}
         parts = {record.id: parts_of(record, sections=sections, taken=self.catalogue.records) for record in self.catalogue.records.values()}
         anchors = {f"{id}#{anchor}": part.id for id, found in parts.items() for part in found for anchor in part.anchors}
-        found = _Edges()
+        found = _Edges(self.reading)
         cited: dict[str, list[dict[str, object]]] = {}
         for record in given:
             self._cite(record, meant[record.id], parts[record.id], anchors, found, cited)
-        for link in self.links:
-            self._link(link, found)
+        for place in self.links:
+            if isinstance(place.item, Link):
+                self._link(place.item, (place.file, place.folder), found)
         for id, of in parts.items():
             for part in of[1:]:
-                found.add(id, part.id, "section_of", None)
+                found.add_missing(id, part.id, "section_of")
         segments = [_segment(part, self.catalogue.records[id], cited) for id, of in parts.items() for part in of]
         graph = SegmentGraph(segments, found.edges())
         if policies is not None:
+            named = Counter(edge.kind for edge in graph.edges if edge.kind in DERIVED and edge.kind not in policies)
+            if named and "cites" in policies:
+                kinds = ", ".join(f"{count} {kind}" for kind, count in named.items())
+                self.reading.note("--edges", f"edges of kinds that policies compute are not taken for citations and are left out: {kinds}")
             graph = with_policies(graph, policies)
         self.report.count(graph)
         return Build(graph, self.report)
@@ -168,8 +206,9 @@ class _Builder:
         """For each key of a record, the records that it means; works that are known from their entry only become records."""
         meant: dict[str, list[tuple[Reference, Record]]] = {}
         matched = 0
+        lost: set[str] = set()
         for reference in record.references:
-            found = self.catalogue.find(reference, near=record.id)
+            found = self.catalogue.find(reference, record.id, self._places.get(record.id, ()))
             if found is not None:
                 records, how = found
                 if len(records) > 1 and not (reference.target or "").startswith("link:"):
@@ -181,6 +220,7 @@ class _Builder:
                     self.report.matched[how] += 1
                 continue
             if reference.target is not None and not reference.title and not reference.text:
+                lost.add(reference.key)
                 self.report.unresolved.append(Unresolved(record.where or record.id, reference.target, "no record of this name among the sources"))
             elif references == "all" and (reference.title or reference.text.strip()):
                 entry = stub(reference, self._entry_id(record, reference), _ENTRY)
@@ -190,7 +230,7 @@ class _Builder:
             else:
                 name = reference.title or reference.text or reference.key
                 self.report.unmatched.append(Unresolved(record.where or record.id, name, "the work is not among the sources"))
-        resolved = {r.key for r in record.references}
+        resolved = {r.key for r in record.references if r.key not in lost}
         citations = [c.key for section in record.sections for c in section.citations]
         for key in citations:
             entry_of_key = self.catalogue.records.get(key)
@@ -198,7 +238,7 @@ class _Builder:
                 meant[key] = [(Reference(key), entry_of_key)]
                 resolved.add(key)
         for key in citations:
-            if key not in resolved:
+            if key not in resolved and key not in lost:
                 self.report.unresolved.append(Unresolved(record.where or record.id, key, "cited in the text, but not in the bibliography"))
         count = PaperCount(record.id, record.where, len(record.sections), len(record.references), matched, len(citations), sum(key in resolved for key in citations))
         self.report.papers.append(count)
@@ -232,13 +272,15 @@ class _Builder:
             for reference, work in works if key not in mentioned else ():
                 found.add(_place(reference, work, anchors), record.id, reference.kind, reference.weight, own=reference.target == record.id)
 
-    def _link(self, link: Link, found: _Edges) -> None:
+    def _link(self, link: Link, places: tuple[str, str], found: _Edges) -> None:
         ends = []
         for name in (link.source, link.target):
-            records = self.catalogue.named(name)
+            records = self.catalogue.named(name, places)
             if not records:
                 self.report.unresolved.append(Unresolved(link.where or "edge", f"{link.source} → {link.target}", f"no record {name!r} among the sources"))
                 return
+            if len(records) > 1:
+                self.reading.note(link.where or "edge", f"{name!r} could mean {', '.join(r.id for r in records[:5])}; the first is taken")
             ends.append(records[0].id)
         found.add(ends[0], ends[1], link.kind, link.weight, own=True)
 
@@ -264,19 +306,29 @@ def _segment(part: Part, record: Record, cited: dict[str, list[dict[str, object]
 
 
 class _Edges:
-    """Edges as they are found: a further mention adds to the weight."""
+    """Edges as they are found: a further mention adds to the weight; of two kinds between the same two the first stays, and that is noted."""
 
-    def __init__(self) -> None:
+    def __init__(self, reading: Reading) -> None:
         self._found: dict[tuple[str, str], Edge] = {}
+        self._reading = reading
 
     def add(self, source: str, target: str, kind: str | None, weight: float | None, *, own: bool = False) -> None:
         """Take an edge in. `own`: a segment may read itself; a citation of oneself is none."""
         if source == target and not own:
             return
+        kind = kind or None
         before = self._found.get((source, target))
-        if before is not None and before.weight is not None and weight is not None:
-            weight, kind = before.weight + weight, before.kind
-        self._found[source, target] = Edge(source, target, kind=kind or None, weight=weight)
+        if before is not None:
+            if kind and before.kind and kind != before.kind:
+                self._reading.note(f"edge {source!r} → {target!r}", f"is of two kinds, {before.kind!r} and {kind!r}; the first stays")
+                return
+            known = [w for w in (before.weight, weight) if w is not None]
+            kind, weight = before.kind or kind, sum(known) if known else None
+        self._found[source, target] = Edge(source, target, kind=kind, weight=weight)
+
+    def add_missing(self, source: str, target: str, kind: str) -> None:
+        """An edge where there is none yet."""
+        self._found.setdefault((source, target), Edge(source, target, kind=kind))
 
     def edges(self) -> Iterable[Edge]:
         return self._found.values()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from graphkv.errors import DocumentError, InputError, one_of
@@ -15,10 +17,23 @@ from graphkv.importers.record import Item
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Found:
+    """An item and where it was found. Names in it mean what they mean in its `file`, else in its `folder`, else anywhere.
+
+    Attributes:
+        folder: the name of the source folder, or of the folder of a source file.
+    """
+
+    item: Item
+    file: str = ""
+    folder: str = ""
+
+
 def gather(
     sources: Sequence[Path], reading: Reading, *, format: str | None = None, leave_out: Sequence[Path] = (), progress: Progress | None = None
-) -> Iterator[tuple[str, Item]]:
-    """Everything in the sources, each item with the name of the folder that it was found in.
+) -> Iterator[Found]:
+    """Everything in the sources, each item with the place where it was found.
 
     A file that was named and cannot be used is an error; one that was found in a folder is skipped and counted.
 
@@ -42,7 +57,7 @@ def gather(
             if named or path.resolve() not in reading.claimed:
                 try:
                     for item in read_file(path, root, reading, kind):
-                        yield root.resolve().name, item
+                        yield Found(item, str(path), root.resolve().name)
                 except DocumentError as error:
                     if named:
                         raise
@@ -58,7 +73,8 @@ def _files(source: Path, reading: Reading, format: str | None, hidden: set[Path]
         kind = format or format_of(source)
         if kind is None:
             raise DocumentError(f"{source}: the ending {source.suffix or '(none)'} says no format; name one with --format: {', '.join(FORMATS)}")
-        return [(source, kind)]
+        nodes = source.with_name(f"{source.stem}.nodes{source.suffix}")  # as graphkv.export writes them
+        return [*([(nodes, kind)] if kind == "csv" and nodes.is_file() else []), (source, kind)]
     if not source.is_dir():
         raise DocumentError(f"no such file or folder: {source}")
     found: list[tuple[Path, str]] = []
@@ -70,11 +86,21 @@ def _files(source: Path, reading: Reading, format: str | None, hidden: set[Path]
             reading.skip(str(path), "a link that leads out of the folder")
             continue
         kind = format_of(path)
-        if kind is None or (format is not None and format != kind and not (kind == "json" and format in ROW_FORMATS)):
+        if format is not None and (kind in (None, format) or (kind == "json" and format in ROW_FORMATS)):
+            kind = format if kind is not None or _may_be_text(path) else None
+        elif format is not None:
+            kind = None
+        if kind is None:
             other[path.suffix.lower() or "(no ending)"] += 1
             continue
-        found.append((path, format or kind))
+        found.append((path, kind))
     if other:
         counts = ", ".join(f"{count} {ending}" for ending, count in sorted(other.items()))
         reading.note(str(source), f"{sum(other.values())} files of other kinds left out: {counts}")
     return sorted(found, key=lambda entry: ORDER.index(entry[1]) if entry[1] in ORDER else len(ORDER))
+
+
+def _may_be_text(path: Path) -> bool:
+    """Whether an ending that is none of ours could be one of a text file."""
+    kind = mimetypes.guess_type(path.name)[0]
+    return kind is None or kind.startswith("text/") or kind in ("application/json", "application/xml")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from graphkv.importers.record import Record, Reference, normal_title
+from graphkv.importers.record import Record, Reference, fold, normal_title
 
 How = Literal["name", "doi", "arxiv", "title"]
 
@@ -29,12 +29,29 @@ def identifiers(item: Record | Reference) -> list[tuple[How, str]]:
 
 
 def same_work(a: Record | Reference, b: Record | Reference) -> bool:
-    """Whether the first kind of identifier that both have is equal."""
+    """Whether the first kind of identifier that both have is equal.
+
+    Where that is only a title ("Supplementary Material"), years that are more than two apart and authors of whom none is the
+    same speak against it, and two texts need one sign more: an author, or the year.
+    """
     ours, theirs = dict(identifiers(a)), dict(identifiers(b))
-    for how, name in ours.items():
-        if how in theirs:
-            return name == theirs[how]
-    return False
+    how = next((how for how in ours if how in theirs), None)
+    if how is None or ours[how] != theirs[how]:
+        return False
+    if how != "title":
+        return True
+    years = abs(a.year - b.year) if a.year and b.year else None
+    people, others = _surnames(a.authors), _surnames(b.authors)
+    if (years is not None and years > 2) or (people and others and not people & others):
+        return False
+    two_texts = isinstance(a, Record) and isinstance(b, Record) and bool(a.sections and b.sections)
+    return not two_texts or years == 0 or bool(people & others)
+
+
+def _surnames(authors: Iterable[str]) -> set[str]:
+    """The last name of each author, for comparison: ``Färber, M.`` and ``Michael Farber`` give the same."""
+    names = (name.partition(",")[0] if "," in name else name.rpartition(" ")[2] for name in authors)
+    return {folded for name in names if (folded := fold(name))}
 
 
 @dataclass
@@ -46,18 +63,22 @@ class Catalogue:
     """
 
     records: dict[str, Record] = field(default_factory=dict)
+    _own: dict[tuple[str, str], str] = field(default_factory=dict)
     _works: dict[tuple[How, str], str] = field(default_factory=dict)
-    _aliases: dict[str, list[str]] = field(default_factory=dict)
+    _aliases: dict[str, dict[str, None]] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
         """Take a record in, or put a fuller one in the place of the one with its id."""
         self.records[record.id] = record
         for key in identifiers(record):
             self._works.setdefault(key, record.id)
-        for alias in dict.fromkeys((record.id, *record.aliases)):
-            ids = self._aliases.setdefault(alias, [])
-            if record.id not in ids:
-                ids.append(record.id)
+        for alias in dict.fromkeys((*record.aliases, *(name.casefold() for name in (record.id, *record.aliases)))):
+            ids = self._aliases.setdefault(alias, {})
+            ids[record.id] = None
+
+    def own(self, place: str, name: str, id: str) -> None:
+        """Put on record that within a file or folder `name` means the record `id`. The first one stays."""
+        self._own.setdefault((place, name), id)
 
     def same(self, record: Record) -> Record | None:
         """A record that is the same work by DOI, arXiv id or title. Documents are told apart by their ids alone."""
@@ -70,20 +91,24 @@ class Catalogue:
                 return found
         return None
 
-    def named(self, name: str) -> list[Record]:
-        """The records that `name` means: the one with this id, or all that have it as an alias."""
+    def named(self, name: str, places: Sequence[str] = ()) -> list[Record]:
+        """The records that `name` means: by id within one of the `places`, in their order; else by id, by alias, or by either in other letter case."""
+        for place in places:
+            if (place, name) in self._own:
+                return [self.records[self._own[place, name]]]
         if name in self.records:
             return [self.records[name]]
-        return [self.records[id] for id in self._aliases.get(name, ())]
+        return [self.records[id] for id in self._aliases.get(name) or self._aliases.get(name.casefold()) or ()]
 
-    def find(self, reference: Reference, near: str = "") -> tuple[list[Record], How] | None:
+    def find(self, reference: Reference, near: str = "", places: Sequence[str] = ()) -> tuple[list[Record], How] | None:
         """The records that a reference means, the likeliest first, and how they were found; None if there is none.
 
         Args:
             near: the id of the record that has the reference: of several with one name, the one in the nearest folder comes first.
+            places: the file and the folder that it was found in.
         """
         if reference.target is not None:
-            found = self.named(reference.target) or self.named(reference.target.partition("#")[0])
+            found = self.named(reference.target, places) or self.named(reference.target.partition("#")[0], places)
             if found:
                 return sorted(found, key=lambda record: -_common(record.id, near)), "name"
         for key in identifiers(reference):

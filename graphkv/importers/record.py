@@ -160,6 +160,17 @@ def normal_arxiv(text: str | None) -> str | None:
     return found.group(1).lower() if found else None
 
 
+def fold(text: str) -> str:
+    """In lower case and without accents, for comparison.
+
+    Example:
+        >>> fold("Färber") == fold("FARBER")
+        True
+    """
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(c for c in plain if not unicodedata.combining(c))
+
+
 def normal_title(text: str | None) -> str | None:
     """A title as letters and digits in lower case, accents and mark-up gone, so that two spellings of one title are equal; None if too little is left to tell works apart.
 
@@ -169,8 +180,6 @@ def normal_title(text: str | None) -> str | None:
         >>> normal_title("Editorial") is None
         True
     """
-    plain = unicodedata.normalize("NFKD", text or "").casefold()
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
-    words = re.findall(r"[^\W_]+", plain)
+    words = re.findall(r"[^\W_]+", fold(text or ""))
     joined = "".join(words)
     return joined if (len(words) >= 2 and len(joined) >= 10) or len(joined) >= 16 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from hypothesis import strategies as st
 from graphkv.errors import DocumentError, GraphKVError, InputError
 from graphkv.graph import SegmentGraph
 from graphkv.importers.build import Build, build_graph, build_records
+from graphkv.importers.gather import Found
 from graphkv.importers.match import same_work, unique
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Citation, Link, Record, Reference, Section, normal_arxiv, normal_doi, normal_title
 
 
 def built(*items: Record | Link, **settings: object) -> Build:
-    return build_records([("folder", item) for item in items], **settings)  # type: ignore[arg-type]
+    return build_records([Found(item, item.where.partition(",")[0], "folder") for item in items], **settings)  # type: ignore[arg-type]
 
 
 def edges_of(graph: SegmentGraph) -> dict[tuple[str, str], tuple[str | None, float | None]]:
@@ -91,7 +93,7 @@ def test_citations_and_links_that_lead_nowhere_are_listed() -> None:
     found = built(paper("p", Reference("k", target="gone"), cites="k missing"), Link("p", "ghost", where="edges.csv, line 3"))
     reasons = {(u.where, u.name) for u in found.report.unresolved}
     assert reasons == {("p.tex", "gone"), ("p.tex", "missing"), ("edges.csv, line 3", "p → ghost")}
-    assert (found.report.total("citations"), found.report.total("resolved")) == (2, 1)
+    assert (found.report.total("citations"), found.report.total("resolved")) == (2, 0)
     assert "3 unresolved" in str(found.report) and json.loads(json.dumps(found.report.as_json()))["unresolved"][0]["name"]
 
 
@@ -104,6 +106,20 @@ def test_a_document_may_read_itself_if_it_says_so() -> None:
     found = built(Record("a", sections=(Section("", "Text."),), references=(Reference("a", target="a", kind=""),)))
     assert edges_of(found.graph) == {("a", "a"): (None, None)}
     assert not built(paper("p", Reference("k", title="The long title of paper p"))).graph.edges[1:]
+
+
+def test_a_title_alone_does_not_merge_two_texts() -> None:
+    def supplement(id: str, text: str, **fields: object) -> Record:
+        return Record(id, title="Supplementary Material", sections=(Section("Body", text),), role="paper", where=f"{id}.tex", **fields)  # type: ignore[arg-type]
+
+    assert len(built(supplement("a", "One."), supplement("b", "Two.")).report.papers) == 2
+    assert len(built(supplement("a", "One.", year=2001), supplement("b", "Two.", year=2015)).report.papers) == 2
+    assert len(built(supplement("a", "One.", authors=("A. Lo",)), supplement("b", "Two.", authors=("B. Wu",), year=2001)).report.papers) == 2
+    same = built(supplement("a", "One.", authors=("Ann Färber",)), supplement("b", "Two, and longer.", authors=("Farber, A.",)))
+    assert len(same.report.papers) == 1 and same.graph["a/1"].text == "Two, and longer."
+    assert same.report.notes[0].where == "a.tex" and "is the same work as b.tex" in same.report.notes[0].reason
+    entries = [Record(str(y), title="Introduction to the special issue", abstract=f"Entry of {y}.", year=y, role="reference") for y in (2001, 2015)]
+    assert len(built(*entries).report.papers) == 2
 
 
 def test_records_of_one_work_are_merged() -> None:
@@ -119,9 +135,32 @@ def test_one_id_for_two_texts_is_told_apart_and_noted() -> None:
     first = Record("a", sections=(Section("", "One."),), where="x.jsonl, line 1")
     found = built(first, Record("a", sections=(Section("", "Two."),), where="x.jsonl, line 2"), Record("a", sections=(Section("", "One."),), where="y.jsonl, line 9"))
     assert [(s.id, s.text) for s in found.graph] == [("a", "One."), ("a (2)", "Two.")]
-    assert found.report.merged == 1 and "'a (2)'" in found.report.notes[0].reason
-    folders = build_records([("one", Record("r", sections=(Section("", "1"),), where="one/r")), ("two", Record("r", sections=(Section("", "2"),), where="two/r"))])
-    assert folders.graph.ids == ("r", "two/r")
+    assert found.report.merged == 1 and "they are called a (2)" in found.report.notes[0].reason
+
+
+def test_names_mean_what_is_in_their_own_file_then_in_their_own_folder() -> None:
+    """Two sources of equal ids: each one's links and references stay within it."""
+
+    def note(file: str, id: str, *targets: str) -> Found:
+        references = tuple(Reference(t, target=t, kind="links") for t in targets)
+        return Found(Record(id, sections=(Section("", f"{id} of {file}."),), references=references, where=file), f"{file}/x", file)
+
+    found = build_records(
+        [note("one", "0"), note("one", "1", "0"), note("two", "0"), note("two", "1", "0"), Found(Link("0", "1", "after", 2.0), "two/x", "two"), Found(Link("1", "0"), "one/x", "one")]
+    )
+    assert found.graph.ids == ("0", "1", "two/0", "two/1")
+    assert set(found.graph.edges) == {("0", "1"), ("1", "0"), ("two/0", "two/1")}
+    assert [found.graph[u].text[-4:] == found.graph[v].text[-4:] for u, v in found.graph.edges] == [True] * 3  # type: ignore[index]
+    assert "two kinds, 'links' and 'after'" in " ".join(n.reason for n in found.report.notes)
+
+
+def test_many_records_of_one_id_take_no_longer_each(tmp_path: Path) -> None:
+    rows = [json.dumps({"page_content": f"Chunk {i}.", "metadata": {"source": "d.html"}}) for i in range(4000)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    started = time.process_time()
+    found = build_graph(tmp_path / "a.jsonl")
+    assert len(found.graph) == 4000 and {"d.html", "d.html (2)", "d.html (4000)"} <= set(found.graph.ids)
+    assert len(found.report.notes) == 1 and time.process_time() - started < 8  # quadratic: over a minute
 
 
 def test_ids_that_others_would_be_given_are_kept_apart() -> None:
@@ -166,7 +205,7 @@ def test_policies_and_settings_are_checked_before_anything_is_read() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y"]), st.lists(st.sampled_from(["a", "b", "zz"]), max_size=3)), min_size=1, max_size=8))
 def test_nothing_is_lost(rows: list[tuple[str, str, list[str]]]) -> None:
-    """Every text is in the graph once, every reference is an edge, unresolved, or of a record to itself or to one that was read already."""
+    """Every text is in the graph once; every reference of the records that gave the texts is an edge or unresolved."""
     records = [
         Record(id, sections=(Section("", text),), references=tuple(Reference(str(n), target=t) for n, t in enumerate(targets)), where=f"f, line {i}")
         for i, (id, text, targets) in enumerate(rows)
@@ -174,7 +213,14 @@ def test_nothing_is_lost(rows: list[tuple[str, str, list[str]]]) -> None:
     found = built(*records)
     assert sorted({(id, text) for id, text, _ in rows}) == sorted((s.id.partition(" (")[0], s.text) for s in found.graph)
     assert len(found.graph) + found.report.merged == len(rows)
-    assert all(u.name == "zz" or u.name not in found.graph for u in found.report.unresolved)
+    kept = {(s.id.partition(" (")[0], s.text): s.id for s in found.graph}
+    known = {id for id, _, _ in rows}
+    said: dict[tuple[str, str], list[str]] = {}
+    for id, text, targets in rows:  # of several records with one text the first that has references has the word
+        said[id, text] = said.get((id, text)) or targets
+    for key, targets in said.items():
+        assert set(found.graph.sources(kept[key])) == {t for t in targets if t in known}
+    assert {u.name for u in found.report.unresolved} == {t for targets in said.values() for t in targets} - known
 
 
 def test_sources_that_cannot_be_used(tmp_path: Path) -> None:
