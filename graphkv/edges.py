@@ -17,6 +17,9 @@ from graphkv.errors import GraphError, InputError, check_count, one_of
 from graphkv.graph import Edge, SegmentGraph
 from graphkv.segments import Segment
 
+MOST_CITED = 1000
+"""The most works of one paper that are joined by co-citation."""
+
 Direction = Literal["sources", "targets", "both"]
 
 
@@ -31,32 +34,37 @@ def cited_by(graph: SegmentGraph) -> list[Edge]:
 
 
 def co_citation(graph: SegmentGraph) -> list[Edge]:
-    """Works that one paper cites read each other; the weight is the number of papers that cite both (Small, 1973)."""
+    """Works that one paper cites read each other; the weight is the number of papers that cite both (Small, 1973).
+
+    Raises:
+        InputError: a paper cites more than 1,000 works, so that millions of edges would come of it.
+    """
     cited: dict[str, dict[str, None]] = {}
     for u, v in cites(graph):
         if paper_of(graph, u) != paper_of(graph, v):
             cited.setdefault(paper_of(graph, v), {})[u] = None
     together: Counter[tuple[str, str]] = Counter()
-    for works in cited.values():
+    for paper, works in cited.items():
+        if len(works) > MOST_CITED:
+            raise InputError(f"{paper!r} cites {len(works):,} works: co_citation would join each with each other one; leave the policy or the paper out")
         together.update(itertools.permutations(works, 2))
     return [Edge(u, v, kind="co_citation", weight=count) for (u, v), count in together.items()]
 
 
 def section_of(graph: SegmentGraph) -> list[Edge]:
     """Each section reads the head of its paper (title and abstract)."""
-    parts = (s for s in graph if s.metadata.get("role") == "section")
-    return [Edge(paper, s.id, kind="section_of") for s in parts if (paper := str(s.metadata.get("paper"))) in graph]
+    return [Edge(paper, s.id, kind="section_of") for s in graph if (paper := home_of(s)) is not None and paper in graph]
 
 
 def next_section(graph: SegmentGraph) -> list[Edge]:
     """Each section reads the one before it, the first one the head of its paper."""
     chains: dict[str, list[Segment]] = {}
     for segment in graph:
-        if segment.metadata.get("role") == "section":
-            chains.setdefault(paper_of(graph, segment.id), []).append(segment)
+        if (paper := home_of(segment)) is not None:
+            chains.setdefault(paper, []).append(segment)
     edges = []
     for paper, sections in chains.items():
-        ids = [s.id for s in sorted(sections, key=lambda s: int(s.metadata.get("number", 0)))]
+        ids = [s.id for s in sorted(sections, key=_number)]
         edges += [Edge(a, b, kind="next") for a, b in itertools.pairwise([*([paper] if paper in graph else []), *ids])]
     return edges
 
@@ -74,9 +82,20 @@ DERIVED = frozenset({*POLICIES, "nearest", "mentions"} - {"cites"})
 """Kinds of edges that are computed, not found in the data."""
 
 
+def home_of(segment: Segment) -> str | None:
+    """The id of the paper that a segment is a section of, as :mod:`graphkv.importers` marks it; None if it is none's."""
+    paper = segment.metadata.get("paper") if segment.metadata.get("role") == "section" else None
+    return paper if isinstance(paper, str) and paper and paper != segment.id else None
+
+
+def _number(section: Segment) -> int:
+    number = section.metadata.get("number")
+    return number if isinstance(number, int) else 0
+
+
 def paper_of(graph: SegmentGraph, id: str) -> str:
-    """The id of the paper that a segment is a part of; its own id if it is none's."""
-    return str(graph[id].metadata.get("paper", id))
+    """The id of the paper that a segment is a section of; its own id if it is none's."""
+    return home_of(graph[id]) or id
 
 
 def with_policies(graph: SegmentGraph, names: Sequence[str]) -> SegmentGraph:
@@ -201,7 +220,7 @@ def segments_of(graph: SegmentGraph, id: str) -> list[str]:
     Raises:
         GraphError: neither; close ids are named.
     """
-    found = [s.id for s in graph if s.id == id or s.metadata.get("paper") == id]
+    found = [s.id for s in graph if s.id == id or home_of(s) == id]
     if not found:
         import difflib
 

@@ -22,6 +22,9 @@ FORMATS = {"documents": ".jsonl", "graphml": ".graphml", "gexf": ".gexf", "node-
 """Names of the formats, as the importers call them, and the ending that each is chosen by."""
 
 _DOCUMENT = {"id", "text", "title", "sources", "cites", "score"}
+_NAMESAKES = _DOCUMENT | {"metadata"}
+"""Metadata of such a name goes into the object `metadata` of a document's row; :meth:`graphkv.segments.Document.from_dict` takes it out again."""
+
 _RESERVED = _DOCUMENT | {"abstract", "content", "body", "label", "name", "metadata"}
 _RESERVED |= {"pid", "start", "end", "parents", "slices", "spells", "viz", "key", "networkx_key"}
 """Attributes that mean something to a reader of graphs; metadata of such a name goes into the attribute `metadata`."""
@@ -118,20 +121,16 @@ def _write(files: Mapping[Path, bytes]) -> None:
 def _documents(graph: SegmentGraph) -> bytes:
     lines = []
     for segment in graph:
-        if taken := sorted(_DOCUMENT & set(segment.metadata)):
-            raise InputError(f"segment {segment.id!r} has metadata called {taken[0]!r}, a key of its own in .jsonl: rename it, or write another format")
         sources = [{"id": source, **data} if (data := graph.edge(source, segment.id).data) else source for source in graph.sources(segment.id)]
         own = {"id": segment.id, "title": segment.title, "text": segment.text, "sources": sources, "score": segment.score}
-        lines.append(_json({key: value for key, value in own.items() if value not in (None, [])} | _checked(segment, segment.metadata)))
+        lines.append(_json({key: value for key, value in own.items() if value not in (None, [])} | _parted(segment, _NAMESAKES)))
     return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _node_link(graph: SegmentGraph) -> bytes:
     nodes = []
     for segment in graph:
-        plain = {key: value for key, value in segment.metadata.items() if key not in _RESERVED}
-        further = {key: value for key, value in segment.metadata.items() if key in _RESERVED}
-        nodes.append(_fields(segment) | _checked(segment, plain | ({"metadata": further} if further else {})))
+        nodes.append(_fields(segment) | _parted(segment, _RESERVED))
     edges = [{"source": edge[0], "target": edge[1], **edge.data} for edge in graph.edges]
     return (_json({"directed": True, "multigraph": False, "graph": {}, "nodes": nodes, "edges": edges}) + "\n").encode()
 
@@ -180,6 +179,13 @@ def _fields(segment: Segment) -> dict[str, Any]:
     """What a segment has beside its metadata, as far as it is known."""
     own = {"id": segment.id, "title": segment.title or None, "text": segment.text, "score": None if segment.score is None else float(segment.score)}
     return {key: value for key, value in own.items() if value is not None}
+
+
+def _parted(segment: Segment, reserved: set[str]) -> dict[str, Any]:
+    """A segment's metadata, what has a reserved name in an object `metadata`."""
+    metadata = _checked(segment, segment.metadata)
+    further = {key: value for key, value in metadata.items() if key in reserved}
+    return {key: value for key, value in metadata.items() if key not in reserved} | ({"metadata": further} if further else {})
 
 
 def _checked(segment: Segment, metadata: Mapping[str, Any]) -> dict[str, Any]:

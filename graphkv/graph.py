@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import networkx as nx
 
 from graphkv.errors import DocumentError, GraphError, check_count
-from graphkv.segments import Document, Segment, split_segment
+from graphkv.segments import Document, Segment, finite, split_segment
 
 
 class Edge(tuple[str, str]):
@@ -41,9 +41,10 @@ class Edge(tuple[str, str]):
         self = super().__new__(cls, (source, target))
         if kind is not None and (not isinstance(kind, str) or not kind):
             raise GraphError(f"edge {source!r} → {target!r}: 'kind' must be a non-empty string, got {kind!r}")
-        if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= sys.float_info.max):
+        number = finite(weight)
+        if weight is not None and number is None:
             raise GraphError(f"edge {source!r} → {target!r}: 'weight' must be a finite number, got {weight!r}")
-        self.kind, self.weight = kind, None if weight is None else float(weight)
+        self.kind, self.weight = kind, number
         return self
 
     def __getnewargs_ex__(self) -> tuple[tuple[str, str], dict[str, Any]]:
@@ -145,7 +146,8 @@ class SegmentGraph:
         """Any networkx graph whose nodes carry a ``text`` attribute (and, if they like, ``title`` and ``score``).
 
         An edge u→v means that v reads u; its attributes ``kind`` and ``weight`` are kept. In an undirected graph every edge is read
-        both ways. Nodes may be any hashable; their ids become strings, which must stay distinct. Other attributes become metadata.
+        both ways; of parallel edges the first stays. Nodes may be any hashable; their ids become strings, which must stay distinct. Other
+        attributes become metadata, but for ``id``, ``sources`` and ``cites``, which the graph itself says.
 
         Raises:
             DocumentError: a node without text. GraphError: two nodes with the same string form, or a malformed kind or weight.
@@ -154,7 +156,7 @@ class SegmentGraph:
             raise GraphError(f"expected a networkx graph, got {type(graph).__name__}; documents go to from_documents, segments to from_segments")
         names: dict[Hashable, str] = {node: node if isinstance(node, str) else str(node) for node in graph.nodes}
         if len(set(names.values())) < len(names):
-            twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+            twice = sorted(name for name, count in Counter(names.values()).items() if count > 1)
             raise GraphError(f"several nodes have the same id as text: {', '.join(twice)}; rename them")
         documents = []
         for node, data in graph.nodes(data=True):

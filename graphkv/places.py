@@ -76,7 +76,7 @@ def overview(graph: SegmentGraph, *, shown: int = SHOWN, most: int = MOST) -> Ov
 
 def _folded(graph: SegmentGraph) -> SegmentGraph:
     """Each paper as one node; an edge between two papers where any of their segments are joined."""
-    home = {id: paper if (paper := paper_of(graph, id)) in graph else id for id in graph.ids}
+    home = {id: paper if (paper := paper_of(graph, id)) in graph and paper_of(graph, paper) == paper else id for id in graph.ids}
     count = Counter(home.values())
     heads = [replace(s, title=f"{shorten(s.title or s.id, 17)} +{count[s.id] - 1}") if count[s.id] > 1 else s for s in graph if home[s.id] == s.id]
     edges = (edge.between(home[edge[0]], home[edge[1]]) for edge in graph.edges if home[edge[0]] != home[edge[1]])
@@ -85,8 +85,9 @@ def _folded(graph: SegmentGraph) -> SegmentGraph:
 
 def node_colours(graph: SegmentGraph) -> dict[str, str]:
     """What the colour of each node says (a key of :func:`colour_names`), by id."""
-    if any(s.metadata.get("role") in NODE_COLOURS for s in graph):
-        return {s.id: role if (role := str(s.metadata.get("role"))) in NODE_COLOURS else "document" for s in graph}
+    roles = {s.id: str(s.metadata.get("role")) for s in graph}
+    if any(role in NODE_COLOURS for role in roles.values()):
+        return {id: role if role in NODE_COLOURS else "document" for id, role in roles.items()}
     return {id: "reads others" if graph.sources(id) else "reads no other" for id in graph.ids}
 
 

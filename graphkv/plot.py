@@ -115,7 +115,7 @@ def draw_layout(layout: Layout, path: str | Path) -> Path:
     axes.tick_params(labelsize=7)
     axes.set_xlabel("packed tokens (what is read)", fontsize=8)
     names = _row_names(layout, shown)
-    axes.set_yticks([at for at, _ in names], [name for _, name in names], fontsize=7 if len(names) <= 40 else 6)
+    axes.set_yticks([at for at, _ in names], [name for _, name in names], fontsize=7 if len(names) <= 40 else 6, parse_math=False)
     axes.tick_params(axis="y", length=0, pad=14)
     options = ", ".join(f"{k}={v}" for k, v in layout.options.items())
     title = f"{layout.name}{f' ({options})' if options else ''}: {len(shown)} blocks, {total:,} tokens, window {layout.window:,}"
@@ -231,7 +231,9 @@ def legend(axes: Any, colours: Mapping[str, str], where: str, columns: int = 1) 
     from matplotlib.patches import Patch
 
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
-    axes.legend(handles=handles, loc=where, ncols=columns, fontsize=7, frameon=True, framealpha=0.9, edgecolor="#dee2e6")
+    shown = axes.legend(handles=handles, loc=where, ncols=columns, fontsize=7, frameon=True, framealpha=0.9, edgecolor="#dee2e6")
+    for text in shown.get_texts():
+        text.set_parse_math(False)
 
 
 def figure_of(width: float, height: float) -> Any:

@@ -104,7 +104,7 @@ def _lines(axes: Any, edges: list[Edge], places: Places) -> None:
 
 
 def _label(axes: Any, text: str, x: float, y: float, angle: float | None) -> None:
-    style = {"fontsize": 7.5, "va": "center", "zorder": 4, "rotation_mode": "anchor"}
+    style = {"fontsize": 7.5, "va": "center", "zorder": 4, "rotation_mode": "anchor", "parse_math": False}  # a title's $ is a dollar
     if angle is None:
         box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
         axes.text(x + 0.7, y, text, ha="left", bbox=box, **style)

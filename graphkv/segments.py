@@ -7,10 +7,11 @@ unit that is encoded into one KV cache: a document, a part of a long one, or tok
 from __future__ import annotations
 
 import itertools
+import math
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 from graphkv.errors import DocumentError
@@ -55,13 +56,14 @@ class Document:
         if isinstance(self.sources, str) or not isinstance(self.sources, Iterable):
             raise DocumentError(f"document {self.id!r}: 'sources' must be a list of document ids, got {self.sources!r}")
         object.__setattr__(self, "sources", tuple(self.sources))
-        _check_title_and_score("document", self.id, self.title, self.score)
+        object.__setattr__(self, "score", _checked_score("document", self.id, self.title, self.score))
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str = "document") -> Document:
         """Read one row: ``{"id", "text", "title", "sources" (alias "cites"), "score"}``; other keys become metadata.
 
-        A source is an id, or an object ``{"id", "kind", "weight"}``.
+        A source is an id, or an object ``{"id", "kind", "weight"}``. Metadata that is called like one of these keys, or ``metadata``, stands
+        in an object ``metadata``; such an object that holds anything else is metadata like any other.
 
         Args:
             row: the mapping; `id` may be a number, it becomes a string.
@@ -87,6 +89,11 @@ class Document:
         if isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
             raise DocumentError(f"{where}: 'id' must be a string or a whole number, got {row['id']!r}")
         known = {"id", "text", "title", "sources", "cites", "score"}
+        metadata = {k: v for k, v in row.items() if k not in known}
+        further = row.get("metadata")
+        if isinstance(further, Mapping) and further and known | {"metadata"} >= set(further):
+            del metadata["metadata"]
+            metadata |= further
         try:
             return cls(
                 id=str(row["id"]),
@@ -95,7 +102,7 @@ class Document:
                 sources=tuple(dict.fromkeys(names)),
                 score=score,
                 edges=edges,
-                metadata={k: v for k, v in row.items() if k not in known},
+                metadata=metadata,
             )
         except DocumentError as error:
             raise DocumentError(f"{where}: {error}") from None
@@ -113,11 +120,30 @@ def _edge(source: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {key: source[key] for key in ("kind", "weight") if source.get(key) is not None}
 
 
-def _check_title_and_score(kind: str, id: str, title: object, score: object) -> None:
+def finite(value: object) -> float | None:
+    """A finite number, also one of numpy's, as a float of Python's own; None for anything else.
+
+    Example:
+        >>> finite(2), finite(float("nan")), finite(True), finite(10**400)
+        (2.0, None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _checked_score(kind: str, id: str, title: object, score: object) -> float | None:
+    """The score, after title and score have been checked; whole numbers stay whole."""
     if title is not None and not isinstance(title, str):
         raise DocumentError(f"{kind} {id!r}: 'title' must be a string, got {title!r}")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max):
+    number = finite(score)
+    if score is not None and number is None:
         raise DocumentError(f"{kind} {id!r}: 'score' must be a finite number, got {score!r}")
+    return score if isinstance(score, int) else number
 
 
 @dataclass(frozen=True)
@@ -149,7 +175,7 @@ class Segment:
                 raise DocumentError(f"segment {self.id!r} is empty: expected at least one token id")
             if any(isinstance(t, bool) or not isinstance(t, int) or t < 0 for t in self.tokens):
                 raise DocumentError(f"segment {self.id!r}: token ids must be non-negative integers, got {self.tokens[:8]!r}")
-        _check_title_and_score("segment", self.id, self.title, self.score)
+        object.__setattr__(self, "score", _checked_score("segment", self.id, self.title, self.score))
         if self.text is not None and not isinstance(self.text, str):
             raise DocumentError(f"segment {self.id!r}: text must be a string, got {type(self.text).__name__}")
         if self.text is not None and not self.text.strip():

@@ -43,7 +43,7 @@ def graph_numbers(graph: SegmentGraph, tokens: Mapping[str, int] | None = None) 
         tokens: tokens of each segment, by id.
 
     Returns:
-        A dict of JSON values. ``sources`` and ``readers`` are in- and out-degrees: how many a segment reads, and is read by.
+        A dict of JSON values. ``documents`` counts a paper with all its sections once; ``sources`` and ``readers`` are in- and out-degrees: how many a segment reads, and is read by.
 
     Example:
         >>> graph_numbers(SegmentGraph.from_documents([{"id": "a", "text": "x", "sources": ["b"]}, {"id": "b", "text": "y"}]))["edges"]["total"]
@@ -53,7 +53,7 @@ def graph_numbers(graph: SegmentGraph, tokens: Mapping[str, int] | None = None) 
     components = sorted((len(c) for c in nx.weakly_connected_components(network)), reverse=True)
     numbers: dict[str, Any] = {
         "segments": {"total": len(graph), "roles": dict(Counter(str(s.metadata.get("role", "document")) for s in graph).most_common())},
-        "papers": len({paper_of(graph, id) for id in graph.ids}),
+        "documents": len({paper_of(graph, id) for id in graph.ids}),
         "edges": {"total": network.number_of_edges(), "kinds": dict(Counter(e.kind or "without a kind" for e in graph.edges).most_common())},
         "components": {"total": len(components), "largest": components[0], "alone": components.count(1)},
         "cycles": not nx.is_directed_acyclic_graph(network),

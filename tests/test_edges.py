@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import networkx as nx
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from graphkv.edges import DERIVED, POLICIES, between, ego, limit_sources, merge_edges, with_policies
 from graphkv.errors import GraphError, InputError
 from graphkv.graph import Edge, SegmentGraph
+from graphkv.places import overview
 from graphkv.segments import Segment
 
 
@@ -140,6 +142,31 @@ def test_budgets_hold(pairs: set[tuple[int, int]], weights: list[float], sizes: 
         lost = set(graph.sources(id)) - set(kept)
         room = len(kept) < most and min((sizes[int(s)] for s in lost), default=99) <= tokens - sum(sizes[int(s)] for s in kept)
         assert not (lost and room)  # nothing is left out that would fit
+
+
+def test_metadata_of_the_users_own_is_not_taken_for_ours() -> None:
+    """`paper`, `role` and `number` mean something on the sections of importers only."""
+    own: list[dict[str, object]] = [{"paper": None}, {"paper": "x", "role": ["editor"]}, {"role": "section", "paper": 3}, {"role": "section", "paper": "a", "number": "1.2"}]
+    graph = SegmentGraph.from_segments([Segment(id, text=id, metadata=m) for id, m in zip("abcd", own, strict=True)], [Edge("a", "b", kind="cites"), Edge("c", "b")])
+    assert set(with_policies(graph, ["co_citation"]).edges) == {("a", "c"), ("c", "a")}
+    assert with_policies(graph, ["next"]).edges == (("a", "d"),) and with_policies(graph, ["section_of"]).edges == (("a", "d"),)
+    assert {s.id for s in between(graph, "a", "c")} == {"a", "b", "c"}
+    chained = SegmentGraph.from_segments([Segment(id, text=id, metadata={"role": "section", "paper": paper}) for id, paper in (("a", "b"), ("b", "c"), ("c", "d"))])
+    assert set(overview(chained, shown=1).graph.ids) <= {"a", "b", "c"}
+
+
+def test_a_paper_that_cites_thousands_is_refused_for_co_citation() -> None:
+    works = [segment(str(i)) for i in range(1001)]
+    graph = SegmentGraph.from_segments([*works, segment("p")], [Edge(s.id, "p", kind="cites") for s in works])
+    with pytest.raises(InputError, match="'p' cites 1,001 works"):
+        with_policies(graph, ["co_citation"])
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    edge = Edge("a", "b", weight=np.float32(0.5))  # type: ignore[arg-type]
+    assert edge.weight == 0.5 and type(edge.weight) is float
+    found = Segment("a", text="x", score=np.int64(2))  # type: ignore[arg-type]
+    assert found.score == 2.0 and type(found.score) is float and type(Segment("a", text="x", score=3).score) is int
 
 
 def test_ego_graphs() -> None:

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from graphkv.errors import InputError
-from graphkv.graph import SegmentGraph
+from graphkv.graph import Edge, SegmentGraph
 from graphkv.layouts import LAYOUTS, make_layout
-from graphkv.places import node_places, shorten
+from graphkv.places import label_of, node_places, overview, shorten
 from graphkv.plot import ROLE_COLOURS, _mask_image, _rgb, draw_layout
 from graphkv.plot_graph import draw_graph
+from graphkv.segments import Segment
 
 
 def graph_of(count: int, *, cycle: bool = False) -> SegmentGraph:
@@ -65,6 +66,32 @@ def test_draw_every_layout(name: str, tmp_path: Path) -> None:
     graph = graph_of(5)
     layout = make_layout(name, graph, dict.fromkeys(graph.ids, 7), prefix=2, question=3)
     assert size_of(layout.draw(tmp_path / "mask.png"))[0] > 800
+
+
+def test_titles_with_dollars_are_texts(tmp_path: Path) -> None:
+    rows = [{"id": "$\\bad$", "title": "On $\\Nc{4}$ SYM", "text": "x", "role": "$r_$"}, {"id": "b", "text": "y", "sources": [{"id": "$\\bad$", "kind": "$\\k{$"}]}]
+    graph = SegmentGraph.from_documents(rows)
+    draw_graph(graph, tmp_path / "graph.png")
+    draw_layout(make_layout("graph", graph, dict.fromkeys(graph.ids, 7), prefix=2, question=3), tmp_path / "mask.png")
+
+
+def test_a_large_graph_is_drawn_as_its_papers(tmp_path: Path) -> None:
+    """300 papers of two sections, each citing the one before: papers are shown, joined by the citations of their sections."""
+    segments, edges = [], []
+    for i in range(300):
+        segments.append(Segment(f"p{i}", text="x", title=f"Paper {i}", metadata={"role": "paper"}))
+        segments += [Segment(f"p{i}/{n}", text="x", metadata={"role": "section", "paper": f"p{i}", "section": f"{n} Part", "number": n}) for n in (1, 2)]
+        edges += [Edge(f"p{i - 1}", f"p{i}/2", kind="cites")] if i else []
+    graph = SegmentGraph.from_segments(segments, edges)
+    shown = overview(graph)
+    assert shown.graph.ids == tuple(f"p{i}" for i in range(300)) and shown.note == "600 sections are folded into their papers"
+    assert set(shown.graph.edges) == {(f"p{i - 1}", f"p{i}") for i in range(1, 300)}
+    few = overview(graph, most=50)
+    assert len(few.graph) == 50 and few.note is not None and few.note.endswith("50 of 300 nodes, those with the most edges")
+    assert label_of(graph, "p7/2") == "§ 2 Part" and label_of(shown.graph, "p7") == "Paper 7 +2"
+    small = overview(graph.subgraph(graph.ids[:6]))
+    assert small.graph.ids == graph.ids[:6] and small.note is None
+    assert size_of(draw_graph(graph, tmp_path / "graph.png"))[0] > 2000
 
 
 def test_draw_four_hundred_blocks(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_numbers() -> None:
     numbers = graph_numbers(five(), {"a": 1, "b": 2, "c": 3, "d": 4, "e": 10})
     assert numbers == {
         "segments": {"total": 5, "roles": {"document": 4, "section": 1}},
-        "papers": 4,
+        "documents": 4,
         "edges": {"total": 3, "kinds": {"cites": 1, "without a kind": 1, "section_of": 1}},
         "components": {"total": 2, "largest": 4, "alone": 1},
         "cycles": False,

@@ -53,10 +53,10 @@ def build(
     [bold]A session[/bold]
 
     \b
-    $ graphkv build papers -o graph.jsonl
-    8 records: 9 segments (8 paper, 1 reference); 9 edges (9 cites)
-    10 references and links: 9 to records of the sources (9 by title), 1 works became segments of their printed entry
-    9 in-text citations: 9 resolved
+    $ graphkv build graphkv/demo/latex -o graph.jsonl
+    8 records: 8 segments (8 paper); 5 edges (5 cites)
+    5 references and links: 5 to records of the sources (5 by title), 0 lead out of the sources
+    5 in-text citations: 5 resolved
     wrote graph.jsonl
     """
     from graphkv.edges import limit_sources
@@ -65,6 +65,7 @@ def build(
     from graphkv.store.place import parse_size
 
     written = files_of(out)  # refuses an unknown ending before anything is read
+    _check_files([*written, *([report] if report else [])], sources)
     pairs = [_pair(text) for text in edge_pair or ()]
     with late_progress("reading files") as progress:
         built = build_graph(
@@ -76,7 +77,7 @@ def build(
             reverse=reverse,
             edge_pairs=pairs,
             max_bytes=parse_size(max_file_size),
-            leave_out=written,
+            leave_out=[*written, *([report] if report else [])],
             progress=progress,
         )
     graph = _linked(built.graph, nearest, mentions)
@@ -95,6 +96,16 @@ def build(
     typer.echo(str(built.report))
     _print_left_out(built.report, report)
     typer.echo(f"wrote {', '.join(map(str, written))}")
+
+
+def _check_files(files: Sequence[Path], sources: Sequence[Path]) -> None:
+    """Raises InputError for a file to write that is a folder, or one of the sources."""
+    named = {source.resolve() for source in sources}
+    for file in files:
+        if file.is_dir():
+            raise InputError(f"{file} is a folder: expected the name of a file to write")
+        if file.resolve() in named:
+            raise InputError(f"{file} is one of the sources and would be overwritten: name another file with --out")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -197,7 +197,7 @@ def read_graph(path: Path) -> SegmentGraph:
 
 
 def is_documents(path: Path) -> bool:
-    """Whether a JSON Lines file is one of documents: its first line is no row of another format. A broken file counts, so that its line is named."""
+    """Whether a JSON Lines file is one of documents: its first line is one, or is no row of another format. A broken file counts, so that its line is named."""
     from graphkv.importers.json_rows import ROW_FORMATS, row_format
     from graphkv.importers.reading import Reading
 
@@ -207,7 +207,9 @@ def is_documents(path: Path) -> bool:
             row = reading.json(line, str(path))
         except GraphKVError:
             return True
-        return not isinstance(row, dict) or not any(row_format(name).matches(row) for name in ROW_FORMATS if name != "documents")
+        if not isinstance(row, dict) or row_format("documents").matches(row):
+            return True
+        return not any(row_format(name).matches(row) for name in ROW_FORMATS)
     return True
 
 

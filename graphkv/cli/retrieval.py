@@ -19,7 +19,7 @@ Retrieve = Annotated[int | None, typer.Option("--retrieve", metavar="K", help="R
 Index = Annotated[Path | None, typer.Option("--index", help="With --retrieve: a folder that `graphkv index` wrote; BM25 made on the spot without it.", show_default=False)]
 Expand = Annotated[str, typer.Option("--expand", help="With --retrieve: none, hops (what the found segments read and are read by), ppr (personalised PageRank).")]
 ExpandHops = Annotated[int, typer.Option("--expand-hops", help="With --expand hops: how many edges away.", min=1)]
-ContextTokens = Annotated[int | None, typer.Option("--context-tokens", help="With --retrieve: the most tokens of all segments together.", min=1, show_default=False)]
+ContextTokens = Annotated[int | None, typer.Option("--context-tokens", help="With --retrieve: the most tokens of all segments together; with --expand ppr the model's window without it.", min=1, show_default=False)]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Retrieval:
         """The part of `graph` for one question, scored, so that graph_topk and graph_hops can rank it."""
         from graphkv_retrieval import retrieve
 
-        settings = {"expand": self.expand, "hops": self.hops, "max_tokens": self.max_tokens}
+        # PageRank reaches everything that hangs together: it needs an end.
+        most = self.max_tokens or (engine.model.window if self.expand == "ppr" else None)
+        settings = {"expand": self.expand, "hops": self.hops, "max_tokens": most}
         return retrieve(graph, question, self.k, retriever=self._retriever(engine, graph), count=engine.reader.count, **settings)  # type: ignore[arg-type]
 
     def _retriever(self, engine: GraphKV, graph: SegmentGraph) -> Retriever | None:

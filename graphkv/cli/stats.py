@@ -37,14 +37,15 @@ def stats(
     [bold]A session[/bold]
 
     \b
-    $ graphkv stats papers.jsonl
-    8 segments (8 document), 8 papers, 5 edges (5 without a kind), no cycle
+    $ graphkv stats graph.jsonl
+    8 segments (8 paper) of 8 documents, 5 edges (5 cites), no cycle
     3 components, the largest has 5 segments, 1 stand alone
     a segment reads 0.62 (median 1, at most 1), is read by 0.62 (median 0, at most 3)
-    403 tokens, 50.4 a segment (median 50, at most 64)
-    layout       tokens  positions   KV MiB   prefill GFLOP
-    sequential      404        404      1.4             2.6
-    ...
+    413 tokens, a segment has 51.62 (median 52.5, at most 66)
+    layout      tokens  positions  KV MiB  prefill GFLOP
+    sequential     414        414     2.8            3.2
+    block          414        414     2.8            2.6
+    graph          461        120     3.2            3.0
     """
     from graphkv.stats import graph_numbers, layout_cost
 
@@ -75,7 +76,7 @@ def _text(numbers: dict[str, Any]) -> str:
 
     return "\n".join(
         (
-            f"{segments['total']:,} segments{kinds(segments['roles'])}, {numbers['papers']:,} papers, {edges['total']:,} edges{kinds(edges['kinds'])}, "
+            f"{segments['total']:,} segments{kinds(segments['roles'])} of {numbers['documents']:,} documents, {edges['total']:,} edges{kinds(edges['kinds'])}, "
             + ("with cycles" if numbers["cycles"] else "no cycle"),
             f"{components['total']:,} components, the largest has {components['largest']:,} segments, {components['alone']:,} stand alone",
             f"a segment reads {spread(reads)}, is read by {spread(read_by)}",

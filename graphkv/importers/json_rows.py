@@ -12,7 +12,7 @@ from graphkv.errors import DocumentError
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Item
 
-ROW_FORMATS = ("langchain", "node-link", "unarxive", "s2orc", "text-data", "passages", "documents")
+ROW_FORMATS = ("langchain", "node-link", "unarxive", "s2orc", "text-data", "documents", "passages")
 """Tried in this order. Each is a module with ``matches(row)`` and ``read(row, where, reading)``."""
 
 
@@ -53,8 +53,14 @@ def read(path: Path, root: Path, reading: Reading, format: str | None = None) ->
             expected = f"a row of the format {format}" if format else f"a row of one of the formats {', '.join(ROW_FORMATS)}"
             reading.skip(where, f"expected {expected}, got an object with the keys {keys}")
             continue
+        left_out = len(reading.skipped)
+        empty = True
         try:
-            yield from known.read(row, where, reading)
+            for item in known.read(row, where, reading):
+                empty = False
+                yield item
+            if empty and len(reading.skipped) == left_out:
+                reading.skip(where, "there is nothing in it")
         except DocumentError as error:
             reading.skip(where, str(error).removeprefix(f"{where}: "))
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from graphkv.errors import InputError
 from graphkv.graph import SegmentGraph
 from graphkv.importers.reading import Skipped
 
@@ -93,11 +94,16 @@ class BuildReport:
 
 
 def write_report(report: BuildReport, path: Path) -> None:
-    """Write all of a report as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write all of a report as JSON, whole or not at all. Raises InputError if the file cannot be written."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(report.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(report.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="backslashreplace")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"the report {path} cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _counted(counts: Counter[str], name: str) -> str:
