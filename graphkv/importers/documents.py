@@ -7,6 +7,7 @@ from typing import Any
 
 from graphkv.errors import DocumentError, GraphError
 from graphkv.graph import Edge
+from graphkv.importers.json_values import writable
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Item, Record, Reference, Section
 from graphkv.segments import Document
@@ -40,5 +41,5 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
         where=where,
         role="document",
         score=document.score,
-        metadata=dict(document.metadata),
+        metadata=writable(document.metadata, where, reading),
     )

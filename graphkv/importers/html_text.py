@@ -12,6 +12,7 @@ from graphkv.errors import DocumentError
 from graphkv.importers.pages import Page
 
 _LEFT_OUT = {"script", "style", "nav", "template", "noscript", "head", "title", "iframe", "svg"}
+_ROLES_LEFT_OUT = {"navigation", "search", "banner", "contentinfo"}
 _HEADINGS = {f"h{level}" for level in range(1, 7)}
 _BLOCKS = {"address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "div", "dl", "dt", "fieldset", "figcaption"}
 _BLOCKS |= {"figure", "footer", "form", "header", "hr", "main", "p", "pre", "section", "summary", "table"}
@@ -37,23 +38,56 @@ def parse(text: str, where: str) -> Any:
     return root
 
 
+def main_parts(root: Any) -> list[Any]:
+    """The elements that a page itself declares to be what it is about, the outermost ones that hold text; the whole page if it declares none."""
+    found: dict[Any, None] = {}
+    for element in root.iter("*"):
+        if element.tag != "main" and "main" not in _roles(element):
+            continue
+        within = any(above in found or _left_out(above) for above in element.iterancestors())
+        if not within and any(text.strip() for text in element.itertext()):
+            found[element] = None
+    return list(found) or [root]
+
+
+def _roles(element: Any) -> list[str]:
+    return (element.get("role") or "").lower().split()
+
+
+def _left_out(element: Any) -> bool:
+    """Whether an element is no text of the page: scripts, what leads around the site, and a heading's link to itself."""
+    if element.tag in _LEFT_OUT or not _ROLES_LEFT_OUT.isdisjoint(_roles(element)):
+        return True
+    return element.tag == "a" and ("headerlink" in (element.get("class") or "").split() or _is_mark(element))
+
+
+def _is_mark(element: Any) -> bool:
+    """Whether all that is visible is ``¶`` or ``#``."""
+    found = ""
+    for text in element.itertext():
+        found += text.strip()
+        if found not in ("", "¶", "#"):
+            return False
+    return bool(found)
+
+
 def walk(root: Any, page: Page) -> None:
     """Everything that is visible in `root`, and its links, goes into the page."""
     from lxml import etree
 
-    state = _State(page, next((found.get("href", "") for found in root.iter("base")), ""))
+    state = _State(page, next((found.get("href", "") for found in root.getroottree().iter("base")), ""))
     tree = etree.iterwalk(root, events=("start", "end"))
     for event, element in tree:
         if not isinstance(element.tag, str):
             continue
         if event == "start":
-            if element.tag in _LEFT_OUT:
+            if _left_out(element):
                 tree.skip_subtree()
                 continue
             state.start(element)
             state.text(element.text)
         else:
-            if element.tag not in _LEFT_OUT:
+            if not _left_out(element):
                 state.end(element)
             if element is not root:
                 state.text(element.tail)
@@ -67,6 +101,7 @@ class _State:
         self.lists: list[int | None] = []
         self.verbatim = 0
         self.heading: Any = None
+        self.cell: Any = None  # of a table, that is one line
 
     def text(self, text: str | None) -> None:
         if text and self.verbatim:
@@ -80,17 +115,19 @@ class _State:
             self.heading = element
             page.begin_heading(int(tag[1]))
         elif tag in _BLOCKS:
-            page.prose.block()
+            self._break()
             self.verbatim += tag == "pre"
         elif tag in _LISTS:
-            page.prose.line()
+            self._break(line=True)
             self.lists.append(1 if tag == "ol" else None)
-        elif tag == "li":
+        elif tag == "li" and self.cell is None:
             page.prose.item(self._mark())
-        elif tag in ("tr", "br"):
-            page.prose.line()
-        elif tag in ("td", "th") and element.getprevious() is not None:
-            page.prose.words(" | ")
+        elif tag in ("tr", "br", "li"):
+            self._break(line=True)
+        elif tag in ("td", "th"):
+            page.prose.words(" | " if element.getprevious() is not None else "")
+            if self.cell is None and next(element.iter("table", *_HEADINGS), None) is None:  # else the table is there for the layout
+                self.cell = element
         elif tag == "img":
             page.prose.words(element.get("alt") or "")
         name = element.get("id") or (element.get("name") if tag == "a" else None)
@@ -106,17 +143,25 @@ class _State:
         elif element is self.heading:
             page.end_heading(element.get("id"))
             self.heading = None
+        elif element is self.cell:
+            self.cell = None
         elif tag in _BLOCKS:
-            page.prose.block()
+            self._break()
             self.verbatim -= tag == "pre"
-        elif tag == "li":
+        elif tag == "li" and self.cell is None:
             page.prose.end_item()
         elif tag in _LISTS:
             self.lists.pop()
-            if self.lists:
-                page.prose.line()
-            else:
-                page.prose.block()
+            self._break(line=bool(self.lists))
+
+    def _break(self, *, line: bool = False) -> None:
+        """A new paragraph, or a new line; within a cell of a table only a space."""
+        if self.cell is not None:
+            self.page.prose.words(" ")
+        elif line:
+            self.page.prose.line()
+        else:
+            self.page.prose.block()
 
     def _mark(self) -> str:
         depth, number = "  " * min(len(self.lists) - 1, 8), self.lists[-1] if self.lists else None

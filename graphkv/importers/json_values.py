@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from graphkv.importers.compose import plain
+from graphkv.importers.reading import Reading
 
 
 def string(value: object) -> str:
@@ -38,3 +40,22 @@ def mapping(value: object) -> Mapping[str, Any]:
 def rows(value: object) -> list[Mapping[str, Any]]:
     """The objects in a JSON list."""
     return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+
+
+def writable(metadata: Mapping[str, Any], where: str, reading: Reading) -> dict[str, Any]:
+    """Metadata that JSON can hold: values that Python reads but no file can be given, such as NaN, are skipped and counted.
+
+    Example:
+        >>> reading = Reading()
+        >>> writable({"year": 1999, "rank": float("nan")}, "line 1", reading), len(reading.skipped)
+        ({'year': 1999}, 1)
+    """
+    kept = {}
+    for key, value in metadata.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (ValueError, RecursionError) as error:
+            reading.skip(where, f"the metadata {key!r} is no JSON value ({error})")
+        else:
+            kept[key] = value
+    return kept

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import math
+import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 from graphkv.errors import DocumentError, InputError
 from graphkv.graph import Edge, SegmentGraph
+from graphkv.importers.json_values import writable
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Item, Record, Reference, Section
 from graphkv.segments import Segment
 
 ID = "$id"
 """The field that is the document's id."""
+
+_ESCAPE = r"\\(?:[\\'\"nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:0[0-9a-f]|10)[0-9a-f]{4})"
+_QUOTED = rf"('(?:[^'\\\x00-\x1f\x7f]|{_ESCAPE})*'|\"(?:[^\"\\\x00-\x1f\x7f]|{_ESCAPE})*\")"
+_PRINTED_LINK = re.compile(rf"Link\(kind={_QUOTED}, direction={_QUOTED}, tag={_QUOTED}\)")
+"""A link as LangChain's serialiser writes it, which has no form for links."""
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -42,7 +49,7 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
         raise DocumentError(f"{where}: expected metadata to be an object, got {type(metadata).__name__}")
     id = _id(row.get("id"), text, metadata)
     links = _links(metadata)
-    if links and (unread := len(_listed(metadata)) - len(links)):
+    if unread := len(_listed(metadata)) - len(links):
         reading.skip(where, f"{unread} links: expected kind, tag, and a direction of in, out or bidir")
     aliases = [_shared(kind, tag) for kind, way, tag in links if way != "out"]
     references = {_shared(kind, tag): kind for kind, way, tag in links if way != "in"}
@@ -50,8 +57,13 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
         aliases += [_equal(target, value) for value in _values(metadata, id, target) if target != ID]
         references |= {value if target == ID else _equal(target, value): _kind(source) for value in _values(metadata, id, source)}
     title, score = metadata.get("title"), metadata.get("score")
-    good_score = isinstance(score, int | float) and not isinstance(score, bool) and abs(score) < math.inf
-    used = {"title", *(["links"] if links else []), *(["score"] if good_score else [])}
+    good_score = isinstance(score, int | float) and not isinstance(score, bool) and abs(score) <= sys.float_info.max
+    good_title = title is None or isinstance(title, str)
+    used = [*(["title"] if good_title else []), *(["links"] if links else []), *(["score"] if good_score else [])]
+    kept = {key: value for key, value in metadata.items() if key not in used}
+    for field in {source for source, _ in reading.edge_pairs} - {target for _, target in reading.edge_pairs} - {ID}:
+        if _names_only(kept, field):
+            kept = _without(kept, field.split("."))
     yield Record(
         id=id,
         title=title if isinstance(title, str) and title.strip() else None,
@@ -61,7 +73,7 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
         where=where,
         role="document",
         score=score if good_score else None,
-        metadata={key: value for key, value in metadata.items() if key not in used},
+        metadata=writable(kept, where, reading),
     )
 
 
@@ -69,8 +81,8 @@ def from_langchain(documents: Iterable[Any], edges: Pairs = (("cites", ID),)) ->
     """A graph of LangChain documents (anything with ``page_content``, ``metadata`` and perhaps ``id``).
 
     Args:
-        documents: without an id of their own they are named by ``metadata["id"]``, ``metadata["source"]`` (``source#2`` for its second chunk ...),
-            or else by their text.
+        documents: without an id of their own they are named by ``metadata["id"]``, ``metadata["source"]`` (``source (2)`` for its second
+            chunk ...), or else by their text.
         edges: pairs (source field, target field) as graph-retriever takes them: a metadata key, with dots into nested ones, or ``"$id"``.
             A document with a value in the source field that another has in the target field reads that other one; the edge's kind is
             the source field. A value that no other document has makes no edge. Legacy ``metadata["links"]`` count too, with their own kind.
@@ -87,6 +99,7 @@ def from_langchain(documents: Iterable[Any], edges: Pairs = (("cites", ID),)) ->
     if isinstance(edges, str) or not isinstance(edges, Iterable) or not all(map(_is_pair, edges := list(edges))):
         raise InputError(f"edges must be pairs (metadata field, metadata field or {ID!r}), got {edges!r}")
     segments: dict[str, Segment] = {}
+    chunks: dict[str, int] = {}  # so far, by the name that they share
     for number, document in enumerate(documents):
         text, metadata = getattr(document, "page_content", None), getattr(document, "metadata", None) or {}
         if not isinstance(text, str) or not isinstance(metadata, Mapping):
@@ -94,7 +107,9 @@ def from_langchain(documents: Iterable[Any], edges: Pairs = (("cites", ID),)) ->
         own = getattr(document, "id", None)
         id = _id(own, text, metadata)
         if own is None and id in segments:
-            id = next(name for n in range(2, len(segments) + 3) if (name := f"{id}#{n}") not in segments)
+            shared, chunks[id] = id, chunks.get(id, 1) + 1
+            while (id := f"{shared} ({chunks[shared]})") in segments:
+                chunks[shared] += 1
         if id in segments:
             raise DocumentError(f"document {number}: the id {id!r} is there already; every document needs one of its own")
         title = metadata.get("title")
@@ -141,11 +156,36 @@ def _id(own: object, text: str, metadata: Mapping[str, Any]) -> str:
 
 def _values(metadata: Mapping[str, Any], id: str, field: str) -> list[str]:
     """What a document has in a field: each member of a list, or the one value; numbers as text, so that they equal ids."""
-    found: Any = id if field == ID else metadata
-    for name in field.split(".") if field != ID else ():
+    members = [id] if field == ID else _members(metadata, field)
+    return list(dict.fromkeys(str(member) for member in members if _is_name(member)))
+
+
+def _members(metadata: Mapping[str, Any], field: str) -> list[Any]:
+    found: Any = metadata
+    for name in field.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
-    members = found if isinstance(found, list | tuple | set | frozenset) else [found]
-    return list(dict.fromkeys(str(member) for member in members if isinstance(member, str | int | float) and str(member)))
+    return list(found) if isinstance(found, list | tuple | set | frozenset) else [found]
+
+
+def _is_name(member: object) -> bool:
+    return isinstance(member, str | int | float) and bool(str(member))
+
+
+def _names_only(metadata: Mapping[str, Any], field: str) -> bool:
+    """Whether a field says nothing that edges do not say."""
+    members = [member for member in _members(metadata, field) if member is not None and member != ""]
+    return bool(members) and all(map(_is_name, members))
+
+
+def _without(metadata: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """The metadata without the field at a path, and without what is empty then."""
+    left = dict(metadata)
+    inner = _without(left[path[0]], path[1:]) if len(path) > 1 else {}
+    if inner:
+        left[path[0]] = inner
+    else:
+        del left[path[0]]
+    return left
 
 
 def _kind(field: str) -> str:
@@ -160,11 +200,21 @@ def _listed(metadata: Mapping[str, Any]) -> list[Any]:
 def _links(metadata: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Legacy links as (kind, direction, tag)."""
     found = []
-    for link in _listed(metadata):
+    for link in map(_link, _listed(metadata)):
         kind, way, tag = (link.get(name) if isinstance(link, Mapping) else getattr(link, name, None) for name in ("kind", "direction", "tag"))
         if isinstance(kind, str) and kind and isinstance(tag, str) and way in ("in", "out", "bidir"):
             found.append((kind, str(way), tag))
     return found
+
+
+def _link(link: Any) -> Any:
+    """A link, also one that was written as what Python prints of it."""
+    printed = link.get("repr") if isinstance(link, Mapping) and link.get("type") == "not_implemented" else None
+    found = _PRINTED_LINK.fullmatch(printed) if isinstance(printed, str) else None
+    if found is None:
+        return link
+    kind, way, tag = (part[1:-1].encode("latin-1", "backslashreplace").decode("unicode_escape") for part in found.groups())
+    return {"kind": kind, "direction": way, "tag": tag}
 
 
 def _shared(kind: str, tag: str) -> str:

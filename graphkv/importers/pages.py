@@ -41,9 +41,15 @@ class Page:
         return self._level > 0
 
     @property
+    def first_headings(self) -> list[str]:
+        """The headings of level 1."""
+        return [part.heading for part in self._parts if part.level == 1 and part.heading]
+
+    @property
     def title(self) -> str | None:
-        """The first heading of level 1."""
-        return next((part.heading for part in self._parts if part.level == 1 and part.heading), None)
+        """The heading of level 1, if there is one only and nothing stands in front of it: others are headings of sections."""
+        first = next((part for part in self._parts if part.heading or part.prose.text.strip()), None)
+        return first.heading if first is not None and first.level == 1 and len(self.first_headings) == 1 else None
 
     def anchor(self, name: str) -> None:
         """A place that links may name. It is that of the next section if its heading follows at once."""
@@ -62,7 +68,7 @@ class Page:
         A heading that holds links is also the first line of its section, so that the links have a place.
         """
         spoken = self.prose
-        heading = " ".join(spoken.text.split()).rstrip(" ¶#")
+        heading = " ".join(spoken.text.split()).rstrip(" ¶")
         if anchor is None and self._anchor is not None and self._anchor[1] is spoken:
             anchor = self._anchor[0]
         part = _Part(self._level, heading, anchor)
@@ -79,7 +85,7 @@ class Page:
         """The page as a record.
 
         Args:
-            title: what the page says it is called; else its first heading of level 1, else the file's name.
+            title: what the page says it is called; else its only heading of level 1, if it begins with that; else the file's name.
 
         Raises:
             DocumentError: there is neither text nor a title on it.
@@ -104,13 +110,19 @@ class Page:
         )
 
     def _sections(self, title: str | None) -> tuple[Section, ...]:
-        """The parts that hold text. A heading without text goes in front of a deeper one that follows it, or else is text itself."""
-        sections, above = [], ""
+        """The parts that hold text. A heading without text goes in front of a deeper one that follows it, or else is text itself.
+
+        What stands under the title is of one part with what stands in front of it.
+        """
+        sections: list[Section] = []
+        above = ""
         named = False
         for part, after in zip(self._parts, [*self._parts[1:], None], strict=True):
             heading = part.heading
+            front: Section | None = None
             if not named and part.level == 1 and heading == title:
                 heading, named = "", True
+                front = sections[0] if len(sections) == 1 and not sections[0].heading else None
             heading = " > ".join(name for name in (above, heading) if name)
             above = ""
             text = part.prose.text.rstrip()
@@ -118,5 +130,16 @@ class Page:
                 above = heading
             elif text or heading:
                 citations = sorted((Citation(c.start, min(c.end, len(text)), c.key) for c in part.prose.citations), key=lambda c: (c.start, c.end))
-                sections.append(Section(heading if text else "", text or heading, tuple(citations), part.anchor))
+                section = Section(heading if text else "", text or heading, tuple(citations), part.anchor)
+                if front is not None:
+                    sections[0] = _joined(front, section)
+                else:
+                    sections.append(section)
         return tuple(sections)
+
+
+def _joined(first: Section, second: Section) -> Section:
+    """Two sections as one without a heading."""
+    moved = len(first.text) + 2
+    citations = (*first.citations, *(Citation(c.start + moved, c.end + moved, c.key) for c in second.citations))
+    return Section("", f"{first.text}\n\n{second.text}", citations, second.anchor)

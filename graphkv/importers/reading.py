@@ -32,6 +32,7 @@ class Reading:
         edge_pairs: for LangChain documents, metadata fields that name others: ``(("cites", "$id"),)``.
         skipped: what was left out. notes: what was taken, but not as it stood (another encoding, an included file that is missing).
         claimed: files that belong to a record already (an included .tex, a .bib that a paper names); they are not read for themselves.
+        cache: what an importer keeps about a folder that it would otherwise have to look through again.
     """
 
     max_bytes: int = MAX_BYTES
@@ -40,6 +41,7 @@ class Reading:
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[Skipped] = field(default_factory=list)
     claimed: set[Path] = field(default_factory=set)
+    cache: dict[Path, Any] = field(default_factory=dict, repr=False)
 
     def skip(self, where: str, reason: str) -> None:
         """Put on record that something was left out."""

@@ -2,6 +2,7 @@
 
     base.py                   what a retriever is; a segment's searchable text
     bm25.py                   BM25 through bm25s: scores for documents, and a retriever
+    likest.py                 a segment's neighbours by BM25, without scoring every segment
     embedders.py              embedders by name
     minilm.py                 all-MiniLM-L6-v2 from a package, offline
     hidden.py                 the engine's own hidden states

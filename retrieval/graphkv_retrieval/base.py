@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,9 @@ from xxhash import xxh3_128
 
 from graphkv.errors import InputError, check_count
 from graphkv.graph import SegmentGraph
+
+_BLOCK = 256
+"""Segments whose neighbours are looked for at once: what a retriever needs meanwhile does not grow with the graph."""
 
 
 class Hit(NamedTuple):
@@ -54,15 +57,23 @@ class Retriever(ABC):
         check_count("k", k)
         return self._search(questions, k) if questions else []
 
-    def neighbours(self, graph: SegmentGraph, k: int) -> list[list[Hit]]:
+    def neighbours(self, graph: SegmentGraph, k: int, progress: Callable[[int, int], None] | None = None) -> list[list[Hit]]:
         """For every segment the `k` others that are most like it, best first.
+
+        Args:
+            progress: called with (segments done, segments to do), every few hundred.
 
         Raises:
             InputError: `graph` is not what the retriever was built from, or a `k` below 1.
         """
         check_count("k", k)
         self.check(graph)
-        return self._neighbours(searchable_texts(graph), k)
+        texts, found = searchable_texts(graph), []
+        for first in range(0, len(texts), _BLOCK):
+            found += self._neighbours(texts[first : first + _BLOCK], first, k)
+            if progress:
+                progress(len(found), len(texts))
+        return found
 
     def check(self, graph: SegmentGraph) -> None:
         """Raises InputError unless `graph` has the ids and texts that the retriever was built from."""
@@ -83,7 +94,8 @@ class Retriever(ABC):
     def _search(self, questions: Sequence[str], k: int) -> list[list[Hit]]: ...
 
     @abstractmethod
-    def _neighbours(self, texts: Sequence[str], k: int) -> list[list[Hit]]: ...
+    def _neighbours(self, texts: Sequence[str], first: int, k: int) -> list[list[Hit]]:
+        """The neighbours of a few segments that stand next to each other, of which `first` is the first one's row."""
 
 
 def searchable_texts(graph: SegmentGraph) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from graphkv.errors import InputError
 from graphkv.graph import SegmentGraph
 from graphkv.segments import Document
 from graphkv_retrieval.base import Hit, Retriever, corpus_digest, searchable_texts
+from graphkv_retrieval.likest import Likest, highest
 from graphkv_retrieval.manifest import Manifest, begin, damaged, finish, read_ids, write_ids
 
 MOST_WORDS = 25
@@ -50,7 +52,7 @@ def score_documents(documents: SegmentGraph | Iterable[Document | Mapping[str, A
             raise InputError(f"segment {segment.id!r} is made of token ids: BM25 needs text; give it a score yourself")
     texts = searchable_texts(graph)
     corpus = _tokenize(texts)
-    known = [word for word in _words(question) if word in corpus.vocab]
+    known = [word for word in _words([question])[0] if word in corpus.vocab]
     scores = [0.0] * len(texts)  # nothing in common; bm25s fails on a corpus or a query without words
     if known:
         retriever = bm25s.BM25()
@@ -117,32 +119,29 @@ class BM25Retriever(Retriever):
 
     def _search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
         found = []
-        for question in questions:
-            scores = self._scores([self._index.vocab_dict[word] for word in _words(question) if word in self._index.vocab_dict])
-            found.append(self._hits(scores, _best(scores, k)))
+        for words in _words(questions):
+            scores = self._index.get_scores_from_ids([self._index.vocab_dict[word] for word in words if word in self._index.vocab_dict])
+            rows = highest(scores, k)
+            found.append(self._hits(rows, scores[rows]))
         return found
 
-    def _neighbours(self, texts: Sequence[str], k: int) -> list[list[Hit]]:
+    def _neighbours(self, texts: Sequence[str], first: int, k: int) -> list[list[Hit]]:
         """Scores are relative to what the segment itself gets for its words, so 1 means: as like it as it is to itself."""
         frequency = np.diff(self._index.scores["indptr"])
         found = []
-        for row, text in enumerate(texts):
-            words = {self._index.vocab_dict[word] for word in _words(text)}
-            shared = sorted((word for word in words if frequency[word] > 1), key=lambda word: (frequency[word], word))
-            scores = self._scores(shared[:MOST_WORDS])
-            own = scores[row]
-            scores[row] = 0.0
-            if own > 0:
-                np.minimum(scores / own, 1.0, out=scores)
-            found.append(self._hits(scores, _best(scores, k)))
+        for row, words in enumerate(_words(texts), start=first):
+            own = {self._index.vocab_dict[word] for word in words}
+            shared = sorted((word for word in own if frequency[word] > 1), key=lambda word: (frequency[word], word))
+            found.append(self._hits(*self._likest.best(row, shared[:MOST_WORDS], k)))
         return found
 
-    def _scores(self, words: list[int]) -> np.ndarray[Any, Any]:
-        scores: np.ndarray[Any, Any] = self._index.get_scores_from_ids(words)
-        return scores
+    @functools.cached_property
+    def _likest(self) -> Likest:
+        scores = self._index.scores
+        return Likest(scores["indptr"], scores["indices"], scores["data"], len(self.ids))
 
-    def _hits(self, scores: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> list[Hit]:
-        return [Hit(self.ids[row], float(scores[row])) for row in rows]
+    def _hits(self, rows: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]) -> list[Hit]:
+        return [Hit(self.ids[row], float(score)) for row, score in zip(rows, scores, strict=True)]
 
 
 def _tokenize(texts: list[str]) -> Any:
@@ -152,17 +151,8 @@ def _tokenize(texts: list[str]) -> Any:
     return bm25s.tokenize(texts, stopwords=[], show_progress=False)
 
 
-def _words(text: str) -> list[str]:
+def _words(texts: Sequence[str]) -> list[list[str]]:
     import bm25s
 
-    words: list[str] = bm25s.tokenize(text, stopwords=[], show_progress=False, return_ids=False)[0]
+    words: list[list[str]] = bm25s.tokenize(list(texts), stopwords=[], show_progress=False, return_ids=False)
     return words
-
-
-def _best(scores: np.ndarray[Any, Any], k: int) -> np.ndarray[Any, Any]:
-    """Rows of the `k` highest scores above zero, best first, equal ones in order."""
-    rows = np.flatnonzero(scores > 0)
-    if len(rows) > k:
-        least = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
-        rows = rows[scores[rows] >= least]
-    return rows[np.argsort(-scores[rows], kind="stable")][:k]

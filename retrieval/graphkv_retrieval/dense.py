@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 INDEX = "vectors.faiss"
 SHARDS = "shards"
-_BLOCK = 1024
 
 
 class DenseRetriever(Retriever):
@@ -103,14 +102,12 @@ class DenseRetriever(Retriever):
         scores, rows = self.index.search(checked(self.embedder, questions), k)
         return [self._hits(*pair) for pair in zip(scores, rows, strict=True)]
 
-    def _neighbours(self, texts: Sequence[str], k: int) -> list[list[Hit]]:
+    def _neighbours(self, texts: Sequence[str], first: int, k: int) -> list[list[Hit]]:
         found = []
-        for start in range(0, len(texts), _BLOCK):
-            own = self.index.vectors(start, min(start + _BLOCK, len(texts)))
-            scores, rows = self.index.search(own, k + 1)
-            for number, (row_scores, row) in enumerate(zip(scores, rows, strict=True), start=start):
-                others = row != number
-                found.append(self._hits(row_scores[others], row[others])[:k])
+        scores, rows = self.index.search(self.index.vectors(first, first + len(texts)), k + 1)
+        for number, (row_scores, row) in enumerate(zip(scores, rows, strict=True), start=first):
+            others = row != number
+            found.append(self._hits(row_scores[others], row[others])[:k])
         return found
 
     def _hits(self, scores: np.ndarray[Any, Any], rows: np.ndarray[Any, Any]) -> list[Hit]:

@@ -36,7 +36,9 @@ def build_index(
     """Index a graph's segments (title and text) in a folder, and open it.
 
     A build that was interrupted goes on where it was when it is called again with the same arguments. An index that is whole and of
-    the same segments is opened as it is; where texts have changed, only those are embedded again. Two builds must not run in one folder.
+    the same segments is opened as it is; where texts have changed, only those are embedded again. For that the vectors stay in the folder
+    ``shards`` beside the index, which doubles what a flat index takes on disk; an index is opened and searched without them. Two builds
+    must not run in one folder.
 
     Args:
         method: "bm25", "dense", or "hybrid" (both, by reciprocal rank).

@@ -47,8 +47,8 @@ class HybridRetriever(Retriever):
     def _search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
         return self._fused([part.search(questions, max(k, DEPTH)) for part in self.parts], k)
 
-    def _neighbours(self, texts: Sequence[str], k: int) -> list[list[Hit]]:
-        return self._fused([part._neighbours(texts, max(k, DEPTH)) for part in self.parts], k)
+    def _neighbours(self, texts: Sequence[str], first: int, k: int) -> list[list[Hit]]:
+        return self._fused([part._neighbours(texts, first, max(k, DEPTH)) for part in self.parts], k)
 
     def _fused(self, found: Sequence[list[list[Hit]]], k: int) -> list[list[Hit]]:
         fused = []

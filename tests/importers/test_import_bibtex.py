@@ -219,7 +219,20 @@ def test_identifiers(rest, doi, arxiv):
     assert (reference.doi, reference.arxiv, reference.title) == (doi, arxiv, "Title of it")
 
 
-BIBER = r"""\refsection{0}\datalist[entry]{nyt/global//global/global}
+BIBER = r"""% $ biblatex auxiliary file $
+% $ biblatex bbl format version 3.2 $
+% Do not modify the above lines!
+\begingroup
+\makeatletter
+\@ifundefined{ver@biblatex.sty}
+  {\@latex@error
+     {Missing 'biblatex' package}
+     {The bibliography requires the 'biblatex' package.}
+      \aftergroup\endinput}
+  {}
+\endgroup
+
+\refsection{0}\datalist[entry]{nyt/global//global/global}
 \entry{lo}{article}{}
   \name{author}{2}{}{%
     {{un=0,hash=1}{% a comment

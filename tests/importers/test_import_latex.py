@@ -1,55 +1,35 @@
-r"""LaTeX papers: text, citations, macros, included files, hostile source, and a real paper whose citations are counted by regular expressions."""
+r"""LaTeX papers: text, citations, macros, hostile source, and a real paper whose citations are counted by regular expressions."""
 
 import contextlib
 import re
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from latex_helpers import cited, read_paper
 
 from graphkv.errors import DocumentError
 from graphkv.importers.latex import paper as latex
-from graphkv.importers.gather import gather
+from graphkv.importers.parts import parts_of
 from graphkv.importers.reading import Reading
 
 GORC = Path(__file__).parents[2].parent / "shared" / "data" / "latex" / "gorc"
-BBL = r"""\begin{thebibliography}{2}
-\bibitem[{Lo et~al.(2020)Lo, Wang, and Weld}]{lo} Kyle Lo, Lucy Wang, and Dan Weld. 2020. \newblock S2ORC. \newblock In \emph{ACL}.
-\bibitem[{Saier and F{\"a}rber(2019)}]{saier} Tarek Saier and Michael F{\"a}rber. 2019. \newblock unarXive.
-\bibitem{plain} {\em A manual without authors}.
-\end{thebibliography}"""
 
 
 @pytest.fixture
 def paper(tmp_path):
-    """Reads a paper: files by name, or one body; gives the record and the reading."""
-
-    def read(body="", preamble="", bbl=BBL, **files):
-        files = {"x.tex": f"\\documentclass{{article}}\n{preamble}\n\\begin{{document}}\n{body}\n\\end{{document}}", **files}
-        if bbl:
-            files["x.bbl"] = bbl
-        for name, content in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        reading = Reading()
-        (record,) = latex.read(tmp_path / "x.tex", tmp_path, reading)
-        return record, reading
-
-    return read
+    """See :func:`latex_helpers.read_paper`."""
+    return partial(read_paper, tmp_path)
 
 
 @pytest.fixture
 def text(paper):
     """The text of a paper that is one section without a heading."""
     return lambda body, preamble="": "\n\n".join(section.text for section in paper(body, preamble)[0].sections)
-
-
-def cited(record):
-    return [(section.text[c.start : c.end], c.key) for section in record.sections for c in section.citations]
 
 
 # -- text -------------------------------------------------------------------------------------------------------------------------------------
@@ -114,9 +94,14 @@ def test_front_and_sections(paper):
     assert record.role == "paper" and record.id == "x"
 
 
-def test_an_abstract_that_cites_becomes_a_section(paper):
-    record, _ = paper(r"\begin{abstract}As \citet{lo}.\end{abstract}\section{S} x")
-    assert record.abstract == "" and record.sections[0].heading == "Abstract" and cited(record) == [("Lo et al. (2020)", "lo")]
+@pytest.mark.parametrize(("before", "joined"), [("", ""), (r"Before, \citet{saier}.", "\n\nBefore, Saier and Färber (2019).")])
+def test_an_abstract_that_cites_stands_in_the_head_with_its_citations(paper, before, joined):
+    record, _ = paper(f"\\begin{{abstract}}As \\citet{{lo}}.\\end{{abstract}}{before}\\section{{S}} x", r"\author{Ann Able}")
+    assert record.abstract == "" and [section.heading for section in record.sections] == ["", "S"]
+    assert cited(record) == [("Lo et al. (2020)", "lo")] + [("Saier and Färber (2019)", "saier")] * bool(before)
+    head, body = parts_of(record)
+    assert (head.text, body.text) == (f"Ann Able.\n\nAs Lo et al. (2020).{joined}", "x")
+    assert [head.text[c.start : c.end] for c in head.citations] == [text for text, _ in cited(record)]
 
 
 # -- citations --------------------------------------------------------------------------------------------------------------------------------
@@ -213,76 +198,6 @@ def test_macros_that_grow_without_bound_are_left_out_and_noted(paper, preamble, 
 def test_many_macros_that_grow_are_an_error(paper):
     with pytest.raises(DocumentError, match="grow without bound"):
         paper("".join(f"\\def\\z{c}{{\\m}}\\z{c} " for c in "abcdefghijklmnopqrstuvwxyz" * 5), _laughs(12))
-
-
-# -- files ------------------------------------------------------------------------------------------------------------------------------------
-
-
-def test_included_files_are_read_in_place_and_claimed(paper, tmp_path):
-    record, reading = paper(
-        "\\input{sec/a} B \\include{c} \\subfile{d} \\import{sec/}{e} \\input f ",
-        **{
-            "sec/a.tex": "A \\input{sec/a2} % \\input{no}\n",
-            "sec/a2.tex": "A2",
-            "c.tex": "C\\endinput no",
-            "d.tex": "\\documentclass[x]{subfiles}\\newcommand{\\q}{no}\\begin{document}D\\end{document}no",
-            "sec/e.tex": "E",
-            "f.tex": "F",
-        },
-    )
-    assert record.sections[0].text == "A A2 B C D E F"
-    assert {path.name for path in reading.claimed} == {"a.tex", "a2.tex", "c.tex", "d.tex", "e.tex", "f.tex", "x.bbl"}
-    assert not reading.notes and not reading.skipped
-
-
-def test_missing_circular_and_outside_files_are_noted(paper, tmp_path):
-    (tmp_path.parent / "secret.tex").write_text("secret")
-    record, reading = paper(r"a \input{gone} \input{loop} \input{../secret} \input{/etc/passwd} \bibliography{../../secret}", **{"loop.tex": r"b \input{loop}"})
-    assert record.sections[0].text == "a b"
-    assert ["gone" in n.reason or "itself" in n.reason or "out of the folder" in n.reason for n in reading.notes] == [True] * 5
-
-
-def test_a_part_yields_nothing_for_itself_but_an_orphan_does(paper, tmp_path):
-    paper(r"\input{sec/part}", **{"sec/part.tex": "P \\input{sec/sub}", "sec/sub.tex": "S", "sec/ring.tex": "R \\input{ring2}", "sec/ring2.tex": "\\input{ring}"})
-    (tmp_path / "sec" / "orphan.tex").write_text("Orphan text")
-
-    def sections(name):
-        return [section.text for record in latex.read(tmp_path / "sec" / name, tmp_path, Reading()) for section in record.sections]
-
-    assert sections("part.tex") == sections("sub.tex") == sections("ring2.tex") == []
-    assert sections("orphan.tex") == ["Orphan text"] and sections("ring.tex") == ["R"]
-
-
-def test_a_folder_gives_each_paper_once(tmp_path):
-    for name in ("a", "b"):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "abstract.tex").write_text("About it.")
-        (folder / "main.tex").write_text(r"\documentclass{a}\title{T}\begin{document}\input{abstract} \cite{k}\bibliography{refs}\end{document}")
-        (folder / "refs.bib").write_text("@article{k, title={Known work}, author={Lo, Kyle}, year=2020}\n@article{other, title={Not cited}}")
-    records = [item for _, item in gather([tmp_path], Reading())]
-    assert [(r.id, r.aliases, [x.key for x in r.references]) for r in records] == [(n, (f"{n}/main.tex", f"{n}/main"), ["k"]) for n in ("a", "b")]
-    assert cited(records[0]) == [("Lo, 2020", "k")]
-
-
-def test_bibliographies(paper):
-    bib = {"refs.bib": "@article{lo, title={The {S2ORC} corpus}, doi={10.1234/abc}, abstract={Much text.}}\n@article{more, title={More}}"}
-    both, _ = paper(r"\cite{lo,more}\bibliography{refs}", **bib)
-    assert [r.key for r in both.references] == ["lo", "saier", "plain"]
-    assert (both.references[0].title, both.references[0].doi) == ("The S2ORC corpus", "10.1234/abc")
-    assert both.references[0].text.endswith("\n\nMuch text.")
-    embedded, _ = paper(f"\\cite{{saier}} {BBL}", bbl="", **{"x.bbl": ""})
-    assert [r.key for r in embedded.references] == ["lo", "saier", "plain"] and embedded.sections[0].text == "(Saier and Färber, 2019)"
-    everything, _ = paper(r"a \nocite{*}\addbibresource{refs.bib}", bbl="")
-    assert [r.key for r in everything.references] == ["lo", "more"]
-    only, reading = paper(r"\cite{lo}", bbl="", **{"x.bbl": "", **bib})  # an empty .bbl is what a failed run leaves
-    assert [r.key for r in only.references] == ["lo"] and "only one" in reading.notes[-1].reason
-
-
-@pytest.mark.parametrize(("declared", "encoding"), [("latin1", "latin-1"), ("applemac", "mac-roman"), ("latin9", "iso8859-15"), ("utf8", "utf-8")])
-def test_declared_encodings(paper, declared, encoding):
-    record, reading = paper(**{"x.tex": f"\\documentclass{{a}}\\usepackage[{declared}]{{inputenc}}\\begin{{document}}Färber é".encode(encoding)})
-    assert record.sections[0].text == "Färber é" and not reading.notes
 
 
 # -- hostile source ---------------------------------------------------------------------------------------------------------------------------

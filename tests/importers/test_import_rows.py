@@ -3,15 +3,13 @@
 import json
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphkv.errors import DocumentError, InputError
-from graphkv.importers import documents, langchain, passages, text_data
-from graphkv.importers.langchain import from_langchain
+from graphkv.errors import DocumentError
+from graphkv.importers import documents, passages, text_data
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Reference, Section
 
@@ -40,6 +38,11 @@ def test_a_document_keeps_what_it_says():
     assert record.sections == (Section("", " As it  stands.\n"),)
     assert record.references == (Reference("a", target="a", kind=""), Reference("b", target="b", kind="links", weight=2.0))
     assert record.metadata == {"role": "section", "paper": "p", "citations": [{"start": 0}]}
+
+
+def test_metadata_that_no_file_can_hold_is_skipped():
+    (record,), reading = read(documents, {"id": "a", "text": "b", "x": float("inf"), "y": 1})
+    assert record.metadata == {"y": 1} and [s.reason[:16] for s in reading.skipped] == ["the metadata 'x'"]
 
 
 @pytest.mark.parametrize(("change", "message"), [({"sources": "a"}, "list of document ids"), ({"sources": [{"id": "a", "weight": "x"}]}, "'weight' must be"), ({"text": ""}, "is empty"), ({"id": 1.5}, "'id' must be")])
@@ -91,96 +94,6 @@ def test_counts_of_real_passages_are_those_of_the_source():
     assert len(found) == 200 and all(json.dumps(title, ensure_ascii=False) in source or json.dumps(title) in source for title in titles)
 
 
-# LangChain.
-
-
-def plain(text, id=None, **metadata):
-    return {"page_content": text, "metadata": metadata, "id": id}
-
-
-def written(text, id=None, **metadata):
-    kwargs = {"page_content": text, "metadata": metadata, "type": "Document"} | ({"id": id} if id else {})
-    return {"lc": 1, "type": "constructor", "id": ["langchain", "schema", "document", "Document"], "kwargs": kwargs}
-
-
-@pytest.mark.parametrize("make", [plain, written, lambda text, id=None, **metadata: {"pageContent": text, "metadata": metadata, "id": id}])
-def test_a_langchain_document_in_each_of_its_forms(make):
-    record = one(langchain, make("Text.", "d1", title="T", source="a.md", score=0.5))
-    assert (record.id, record.title, record.score, record.sections, record.metadata) == ("d1", "T", 0.5, (Section("", "Text."),), {"source": "a.md"})
-    assert [one(langchain, make("Text.", **m)).id for m in ({"id": 3, "source": "a"}, {"source": "a"})] == ["3", "a"]
-    assert one(langchain, make("Text.")).id == one(langchain, make("Text.")).id != one(langchain, make("Other.")).id
-
-
-def test_legacy_links_become_aliases_and_references():
-    links = [{"kind": "kw", "direction": "bidir", "tag": "x"}, {"kind": "href", "direction": "in", "tag": "u"}, {"kind": "href", "direction": "out", "tag": "v"}, {"kind": 1}]
-    (record,), reading = read(langchain, plain("T.", "a", links=links))
-    assert record.aliases == ("link:kw:x", "link:href:u")
-    assert [(r.target, r.kind) for r in record.references] == [("link:kw:x", "kw"), ("link:href:v", "href")]
-    assert len(reading.skipped) == 1 and "links" not in record.metadata
-    assert one(langchain, plain("T.", "a", links=["http://x"])).metadata == {"links": ["http://x"]}  # somebody's own field
-
-
-def test_edge_pairs_become_targets_and_shared_names():
-    pairs = (("cites", "$id"), ("about.people", "name"))
-    record = one(langchain, plain("T.", "a", cites=["b", 3, None], about={"people": "Ann"}, name="Bo"), edge_pairs=pairs)
-    assert [(r.target, r.kind) for r in record.references] == [("b", "cites"), ("3", "cites"), ("link:name=Ann", "about.people")]
-    assert record.aliases == ("link:name=Bo",)
-
-
-@pytest.mark.parametrize("row", [plain(""), plain(3), plain("T.") | {"metadata": [1]}])
-def test_a_langchain_document_without_text_is_an_error(row):
-    with pytest.raises(DocumentError):
-        read(langchain, row)
-
-
-def doc(text, id=None, **metadata):
-    return SimpleNamespace(page_content=text, metadata=metadata, id=id)
-
-
-def test_objects_become_a_graph_whose_edges_run_from_what_is_named():
-    graph = from_langchain([doc("A", "a", cites=["b", "b", "gone", "a"]), doc("B", "b", title="Bee"), doc("C", 7, cites="b")])
-    assert sorted(graph.edges) == [("b", "7"), ("b", "a")] and {e.kind for e in graph.edges} == {"cites"}
-    assert graph["b"].title == "Bee" and graph["a"].metadata["cites"][0] == "b"
-
-
-def test_pairs_of_fields_join_all_documents_that_share_a_value():
-    docs = [doc("A", "a", tags=["x"]), doc("B", "b", tags={"x", "y"}), doc("C", "c", place={"name": "y"}), doc("D", "d")]
-    graph = from_langchain(docs, edges=[("tags", "tags"), ("tags", "place.name")])
-    assert sorted(graph.edges) == [("a", "b"), ("b", "a"), ("c", "b")]
-    assert from_langchain(docs, edges=[]).edges == ()
-
-
-def test_legacy_links_of_objects_join_an_out_to_an_in():
-    link = SimpleNamespace
-    docs = [
-        doc("A", "a", links={(1, 2)}),
-        doc("B", "b", links=[link(kind="href", direction="out", tag="u")]),
-        doc("C", "c", links=[link(kind="href", direction="in", tag="u"), {"kind": "kw", "direction": "bidir", "tag": "t"}]),
-        doc("E", "e", links=[link(kind="href", direction="in", tag="u")]),
-        doc("D", "d", links=[link(kind="kw", direction="bidir", tag="t")]),
-    ]
-    graph = from_langchain(docs)
-    assert sorted((*edge, edge.kind) for edge in graph.edges) == [("c", "b", "href"), ("c", "d", "kw"), ("d", "c", "kw"), ("e", "b", "href")]
-
-
-def test_chunks_of_one_source_get_ids_of_their_own():
-    assert from_langchain([doc("A", source="a.md"), doc("B", source="a.md"), doc("C", source="a.md")]).ids == ("a.md", "a.md#2", "a.md#3")
-    with pytest.raises(DocumentError, match="there already"):
-        from_langchain([doc("A", "a"), doc("B", "a")])
-
-
-@pytest.mark.parametrize("edges", ["cites", [("cites",)], [("cites", 3)], None, [("", "$id")]])
-def test_edges_that_are_no_pairs_are_refused(edges):
-    with pytest.raises(InputError, match="edges must be pairs"):
-        from_langchain([doc("A", "a")], edges=edges)
-
-
-@pytest.mark.parametrize("document", [{"page_content": "A"}, doc(3), "A"])
-def test_objects_that_are_no_documents_are_refused(document):
-    with pytest.raises(DocumentError, match="document 0"):
-        from_langchain([document])
-
-
 # Every row format: any part of a row replaced by anything.
 
 SPAN = {"start": 3, "end": 6, "text": "[1]", "ref_id": "B0", "attributes": {"ref_id": "b0", "id": "b0", "n": "1.", "matched_paper_id": 3}}
@@ -207,7 +120,10 @@ SAMPLES = {
         }
     ],
     "text-data": [{"P": {"0": "T", "1": {"R": "U", "S": None}}}],
-    "langchain": [plain("T", "a", title="t", cites=["b"], links=[{"kind": "k", "direction": "in", "tag": "t"}]), written("T", source="s")],
+    "langchain": [
+        {"page_content": "T", "id": "a", "metadata": {"title": "t", "cites": ["b"], "a": {"b": 1}, "links": [{"kind": "k", "direction": "in", "tag": "t"}]}},
+        {"lc": 1, "type": "constructor", "id": ["langchain", "schema", "document", "Document"], "kwargs": {"page_content": "T", "metadata": {"source": "s", "links": [{"type": "not_implemented", "repr": "Link(kind='k', direction='in', tag='t')"}]}}},
+    ],
     "passages": [{"question": "q", "context": [["T", ["S."]]]}, {"question": "q", "context": {"title": ["T"], "sentences": [["S."]]}}],
     "documents": [{"id": "a", "text": "t", "sources": ["b", {"id": "c", "kind": "k", "weight": 1}], "score": 1, "x": {}}],
 }

@@ -8,9 +8,9 @@ import pytest
 
 from graphkv.errors import DocumentError
 from graphkv.importers import s2orc
+from graphkv.importers.compose import Mark, compose
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Record
-from graphkv.importers.compose import Mark, compose
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "s2orc"
 

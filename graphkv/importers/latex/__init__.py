@@ -1,7 +1,8 @@
 """LaTeX papers. Read paper.py first.
 
     paper.py          the whole way: files → source → sections, citations, bibliography
-    files.py          which file is a paper, and what it includes
+    corpus.py         which file is a paper, which a part of one
+    files.py          a paper's file and what it includes
     clean.py          source without comments; verbatim put aside
     scan.py           source, token by token
     macros.py         a paper's own macros, expanded within bounds

@@ -11,6 +11,7 @@ _UNPRINTED = ("comment", "filecontents", "filecontents*", "CCSXML", "tikzpicture
 _STOPS = re.compile(
     r"\\(?:begin\s*\{(?P<environment>" + "|".join(map(re.escape, _VERBATIM + _UNPRINTED)) + r")\}"
     r"|(?P<false>iffalse)(?![A-Za-z@])"
+    r"|aftergroup\s*\\endinput(?![A-Za-z@])"  # happens later, if at all: biber's .bbl ends so where biblatex is missing
     r"|(?P<end>end\s*\{document\}|endinput(?![A-Za-z@]))"
     r"|(?P<verb>verb|lstinline)(?![A-Za-z@])\*?(?P<option>\[[^\]\n]*\])?(?P<quote>[^A-Za-z\s*\[])"
     r"|(?P<url>url|path|nolinkurl|href)(?![A-Za-z@])\s*\{(?P<address>(?:\\.|[^{}\\\n]|\n(?!\s*\n)|\{[^{}\n]*\})*+)\}"

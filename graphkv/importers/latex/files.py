@@ -1,10 +1,9 @@
-"""The files of a LaTeX paper: which one is a paper, and what it includes, as one source."""
+"""The files of a LaTeX paper: the main file and all that it includes, as one source."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from graphkv.errors import DocumentError
@@ -14,16 +13,14 @@ from graphkv.importers.reading import Reading
 MAX_INCLUDED = 1000
 """Files that one paper may include; an inclusion that repeats counts again."""
 MAX_NESTED = 30
-_MAX_LOOKED_AT = 1000
 
-_INCLUSION = re.compile(
+INCLUSION = re.compile(
     r"\\(?:(?P<command>input|include|subfile|subfileinclude|InputIfFileExists)(?![A-Za-z@])\s*\{(?P<name>[^{}]+)\}"
     r"|(?P<from>import|subimport|inputfrom|includefrom|subinputfrom|subincludefrom)\*?\s*\{(?P<folder>[^{}]*)\}\s*\{(?P<file>[^{}]+)\}"
     r"|input\s+(?P<bare>[\w./-]+))"
 )
+"""A command that includes a file; see :func:`named`."""
 _DECLARED = re.compile(rb"(?m)^[^%\n]*\\(?:usepackage\s*\[([\w-]+)\]\s*\{inputenc\}|inputencoding\s*\{([\w-]+)\})")
-_MAIN = re.compile(r"\\documentclass(?![A-Za-z])|\\documentstyle(?![A-Za-z])|\\begin\s*\{document\}")
-_SUBFILE = re.compile(r"\\documentclass\s*(?:\[[^\]]*\])?\s*\{(?:subfiles|standalone)\}")
 _ENCODINGS = {"latin1": "latin-1", "latin2": "iso8859-2", "latin5": "iso8859-9", "latin9": "iso8859-15", "latin10": "iso8859-16"}
 _ENCODINGS |= {"ansinew": "cp1252", "applemac": "mac-roman", "koi8-r": "koi8-r", "cp1251": "cp1251", "utf8x": "utf-8"}
 
@@ -43,9 +40,9 @@ class Source:
     bibliographies: list[Path] = field(default_factory=list)
 
 
-def is_main(text: str) -> bool:
-    """Whether clean LaTeX is a paper by itself, not a part of one."""
-    return bool(_MAIN.search(text)) and not _SUBFILE.search(text)
+def named(inclusion: re.Match[str]) -> str:
+    """The file's name as it stands in a match of :data:`INCLUSION`."""
+    return (inclusion["name"] or inclusion["bare"] or inclusion["file"]).strip().strip('"')
 
 
 def join(path: Path, root: Path, reading: Reading) -> Source:
@@ -82,13 +79,13 @@ class _Joining:
             text = re.split(r"\\begin\s*\{document\}", text)[-1]  # a subfile's own preamble is not printed
         pieces: list[str] = []
         at = 0
-        for found in _INCLUSION.finditer(text):
+        for found in INCLUSION.finditer(text):
             pieces += [text[at : found.start()], self._include(found, path, (*within, path.resolve()))]
             at = found.end()
         return "".join([*pieces, text[at:]])
 
     def _include(self, found: re.Match[str], by: Path, within: tuple[Path, ...]) -> str:
-        name, folders = (found["name"] or found["bare"] or found["file"]).strip().strip('"'), [self._main.parent, by.parent]
+        name, folders = named(found), [self._main.parent, by.parent]
         if found["from"]:
             folders = [folder / found["folder"].strip() for folder in reversed(folders)]
         path = _find(name, folders, self._root, self._reading, str(by))
@@ -123,58 +120,3 @@ def _find(name: str, folders: list[Path], root: Path, reading: Reading, where: s
                 return None
     reading.note(where, f"{name!r} is to be included, but is not there")
     return None
-
-
-def belongs_elsewhere(path: Path, root: Path, reading: Reading) -> bool:
-    """Whether a file that is no paper by itself is included by one, or by another part that will be read instead of it.
-
-    Looked for in its folder and those above it up to `root`, then everywhere in `root`. Of parts that include each other in
-    a ring the first one by name is read.
-    """
-    start = path.resolve()
-    wanted, seen = [start], {start}
-    while wanted:
-        part = wanted.pop()
-        including = _includers(part, root, reading)
-        if part != start and not including:
-            return True
-        for file in including:
-            if is_main(_quietly(file, reading)):
-                return True
-            if file not in seen:
-                seen.add(file)
-                wanted.append(file)
-    return start != min(seen)
-
-
-def _includers(path: Path, root: Path, reading: Reading) -> list[Path]:
-    folders = [folder for folder in path.parents if folder.is_relative_to(root.resolve())]
-    near = sorted(file for folder in folders for file in folder.glob("*.tex"))
-    found = [file for file in near if _includes(file, path, root, reading)]
-    return found or [file for file in islice(sorted(root.resolve().rglob("*.tex")), _MAX_LOOKED_AT) if _includes(file, path, root, reading)]
-
-
-def _includes(file: Path, part: Path, root: Path, reading: Reading) -> bool:
-    if file == part:
-        return False
-    folders = [folder for folder in file.parents if folder.is_relative_to(root.resolve())]  # TeX starts from the main file's, which may lie above
-    for found in _INCLUSION.finditer(_quietly(file, reading)):
-        name = Path(found["folder"] or "", (found["name"] or found["bare"] or found["file"]).strip().strip('"'))
-        named = name.name in (part.name, part.stem) and "\x00" not in str(name)
-        if named and any((folder / name.parent).resolve() == part.parent for folder in folders):
-            return True
-    return False
-
-
-def is_main_file(path: Path, reading: Reading) -> bool:
-    """Whether a file is a paper by itself, see :func:`is_main`."""
-    return is_main(_quietly(path, reading))
-
-
-def _quietly(file: Path, reading: Reading) -> str:
-    """A file's clean text, looked at only: what is to note will be noted when it is read."""
-    quiet = Reading(max_bytes=reading.max_bytes)
-    try:
-        return clean(quiet.text(file), [])
-    except DocumentError:
-        return ""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from graphkv.importers.bibitem import authors_in
-from graphkv.importers.latex.files import is_main_file
+from graphkv.importers.latex.corpus import Corpus
 from graphkv.importers.reading import Reading
 
 _USUAL_NAMES = frozenset(
@@ -30,7 +30,7 @@ def names(path: Path, root: Path, reading: Reading) -> tuple[str, tuple[str, ...
     folder = path.resolve().parent
     id = inside.with_suffix("").as_posix()
     others = [inside.as_posix()]
-    if path.stem.lower() in _USUAL_NAMES and not _other_papers(path, reading):
+    if path.stem.lower() in _USUAL_NAMES and not _other_papers(path, root, reading):
         others.append(id)
         id = folder.name if inside.parent == Path() else inside.parent.as_posix()
     elif path.stem.lower() not in _USUAL_NAMES:
@@ -39,10 +39,10 @@ def names(path: Path, root: Path, reading: Reading) -> tuple[str, tuple[str, ...
     return id, tuple(dict.fromkeys(name for name in others if name != id)), arxiv
 
 
-def _other_papers(path: Path, reading: Reading) -> bool:
+def _other_papers(path: Path, root: Path, reading: Reading) -> bool:
     """Whether another file of the folder is a paper by itself."""
-    others = (other for other in path.parent.glob("*.tex") if other.name != path.name and other.resolve() not in reading.claimed)
-    return any(is_main_file(other, reading) for other in others)
+    corpus = Corpus.of(root, reading)
+    return any(corpus.is_main(other) for other in corpus.beside(path) if other not in reading.claimed)
 
 
 def authors(texts: list[str]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from graphkv.errors import DocumentError
 from graphkv.importers.latex.bibliography import bibliography
 from graphkv.importers.latex.cite import Mention, Mentions
 from graphkv.importers.latex.commands import commands, with_citations
-from graphkv.importers.latex.files import belongs_elsewhere, is_main_file, join
+from graphkv.importers.latex.corpus import Corpus
+from graphkv.importers.latex.files import join
 from graphkv.importers.latex.front import authors, names
 from graphkv.importers.latex.macros import Definitions, Expander
 from graphkv.importers.latex.marks import MENTION, NUMBERED
@@ -34,8 +35,9 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Record]:
     Example:
         >>> list(read(Path("papers/2004.10706/main.tex"), Path("papers"), Reading()))  # doctest: +SKIP
     """
-    whole = is_main_file(path, reading)
-    if not whole and belongs_elsewhere(path, root, reading):
+    corpus = Corpus.of(root, reading)
+    whole = corpus.is_main(path)
+    if not whole and corpus.belongs_elsewhere(path):
         reading.note(str(path), "a part of another file; read with it")
         return
     source = join(path, root, reading)
@@ -53,11 +55,18 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Record]:
     writer = _Writer(str(path), source.literals, mentions.found)
     sections = writer.sections(parts.sections)
     abstract, cited = writer.text(parts.abstract)
-    if cited:
-        sections = (Section("Abstract", abstract, cited), *sections)
+    if cited:  # a section without heading stands in the paper's head, with its citations
+        if sections and not sections[0].heading:
+            first, *rest = sections
+            shift = len(abstract) + 2
+            cited = (*cited, *(Citation(c.start + shift, c.end + shift, c.key) for c in first.citations))
+            abstract, sections = f"{abstract}\n\n{first.text}", tuple(rest)
+        sections = (Section("", abstract, cited), *sections)
         abstract = ""
     if not abstract and not sections:
         raise DocumentError(f"{path} holds no text: expected a paper or a part of one")
+    if not whole:
+        reading.note(str(path), "included by no paper; read as one of its own")
     front = _record(path, root, parts, writer, reading)
     yield replace(front, abstract=abstract, sections=sections, references=references.references())
 
