@@ -23,7 +23,7 @@ FORMATS = {"documents": ".jsonl", "graphml": ".graphml", "gexf": ".gexf", "node-
 
 _DOCUMENT = {"id", "text", "title", "sources", "cites", "score"}
 _NAMESAKES = _DOCUMENT | {"metadata"}
-"""Metadata of such a name goes into the object `metadata` of a document's row; :meth:`graphkv.segments.Document.from_dict` takes it out again."""
+"""Metadata of such a name goes into an object `metadata`; :meth:`graphkv.segments.Document.from_dict` takes it out again."""
 
 _RESERVED = _DOCUMENT | {"abstract", "content", "body", "label", "name", "metadata"}
 _RESERVED |= {"pid", "start", "end", "parents", "slices", "spells", "viz", "key", "networkx_key"}
@@ -185,7 +185,8 @@ def _parted(segment: Segment, reserved: set[str]) -> dict[str, Any]:
     """A segment's metadata, what has a reserved name in an object `metadata`."""
     metadata = _checked(segment, segment.metadata)
     further = {key: value for key, value in metadata.items() if key in reserved}
-    return {key: value for key, value in metadata.items() if key not in reserved} | ({"metadata": further} if further else {})
+    plain = {key: value for key, value in metadata.items() if key not in reserved}
+    return plain | ({"metadata": further} if further else {})
 
 
 def _checked(segment: Segment, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from graphkv.importers.record import Record, Reference, normal_arxiv
 _VENUES = ("journal", "journaltitle", "booktitle", "maintitle", "howpublished", "school", "institution", "publisher", "organization")
 _CITES = ("crossref", "xdata", "xref", "related", "cites", "references")
 _LIKE_ARXIV = re.compile(r"(?i)arxiv|\bcorr\b|\babs/")
+_NOOP = re.compile(r"(?i)\\(?:noop\w*|sortnoop)\s*\{[^{}]*\}")
+"""A command that prints nothing, by which BibTeX's manual has entries sorted: ``{\\noop{2000}}1999``."""
 _PIECES = re.compile(r'\{((?:[^{}]|\{[^{}]*\})*)\}|"([^"]*)"|([^\s#{}"]+)')
 
 
@@ -160,13 +162,13 @@ def entry_of(block: Any, others: Mapping[str, Any]) -> Entry:
 
 def _fields(block: Any, others: Mapping[str, Any]) -> dict[str, str]:
     """An entry's fields in lower case, with what it inherits."""
-    own = {field.key.lower(): str(field.value) for field in block.fields}
+    own = {field.key.lower(): _NOOP.sub("", str(field.value)) for field in block.fields}
     inherited: dict[str, str] = {}
     for name in ("xdata", "crossref"):
         key = own.get(name, "").strip()
         if key and key in others:
             parent = others[key]
-            theirs = {field.key.lower(): str(field.value) for field in parent.fields}
+            theirs = {field.key.lower(): _NOOP.sub("", str(field.value)) for field in parent.fields}
             if name == "crossref":
                 theirs = {"booktitle": theirs.get("title", ""), **{k: v for k, v in theirs.items() if k in ("year", "date", "publisher", "editor")}}
             inherited |= theirs

@@ -23,6 +23,9 @@ class Mark:
     text: str | None = None
 
 
+_COUNTS = ("[IVX]+", r"[A-Z](?:\.\d+)*", r"\d+(?:\.\d+)*")  # numbers of headings, the higher ones first
+_MOST = 8  # headings that wait for a text
+
 _BLANK = dict.fromkeys((*range(10), *range(11, 32), 127), " ")
 
 
@@ -46,6 +49,42 @@ def compose(paragraphs: Iterable[tuple[str, Sequence[Mark]]]) -> tuple[str, tupl
             parts.append(tidy)
             size += len(tidy)
     return "\n\n".join(parts), tuple(citations)
+
+
+class Headings:
+    """The headings of sections, in order. One over no text stands in front of the next one, unless that cannot be below it.
+
+    Example:
+        >>> headings = Headings()
+        >>> headings.read("2 Method", "2", ""), headings.read("2.1 Data", "2.1", "We use it.")
+        ('2 Method', '2 Method: 2.1 Data')
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[str, str, int]] = []
+
+    def read(self, heading: str, number: str, text: str, depth: int = 0) -> str:
+        """The next section's heading, with those that wait for a text. `depth`: of its division; nothing waits on from a closed one."""
+        self._waiting = [above for above in self._waiting[-_MOST:] if above[2] <= depth + 1 and _can_be_below(number, above[1])]
+        if not text:
+            self._waiting += [(heading, number, depth)] if heading else []
+            return heading
+        full = ": ".join(filter(None, (*(above[0] for above in self._waiting), heading)))
+        self._waiting = []
+        return full
+
+    def go_on(self, heading: str, text: str, depth: int) -> str:
+        """The heading of a section that goes on, or that stands apart from the others."""
+        self._waiting = [above for above in self._waiting if above[2] <= depth + 1 and not (text and above[0] == heading)]
+        return heading
+
+
+def _can_be_below(number: str, above: str) -> bool:
+    """Whether a heading with this number can be below that one; as far as their numbers tell."""
+    ours, theirs = (next((rank for rank, count in enumerate(_COUNTS) if re.fullmatch(count, n)), None) for n in (number, above))
+    if ours is None or theirs is None:
+        return True
+    return number.startswith(f"{above}.") if ours == theirs else ours > theirs
 
 
 def plain(text: str) -> str:

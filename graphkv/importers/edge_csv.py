@@ -16,7 +16,7 @@ from graphkv.importers.record import Item, Link
 READS = {("source", "target"): False, ("citing", "cited"): True, ("from", "to"): True}
 """Pairs of columns that make an edge, and whether the first reads the second; ``source,target`` says that the target reads the source."""
 
-_KNOWN = {name for pair in READS for name in pair} | {*network.TEXT, *network.TITLE, *network.KIND, "id", "score", "weight", network.METADATA}
+_KNOWN = {name for pair in READS for name in pair} | {*network.TEXT, *network.TITLE, *network.KIND, *network.WEIGHT, "id", "score", network.METADATA}
 
 
 def read(path: Path, root: Path, reading: Reading) -> Iterator[Item]:
@@ -38,7 +38,7 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Item]:
     if (pair or table) and twice:
         raise DocumentError(f"{path}: the column {twice[0]!r} is there twice; rename one")
     if table:
-        yield from _nodes(rows[1:], names, path, reading)
+        yield from network.records(_nodes(rows[1:], names, reading), reading, str(path))
     elif pair:
         yield from _edges(rows[1:], names, pair, path, reading)
     elif len(names) < 2:
@@ -69,7 +69,8 @@ def _edges(rows: list[tuple[str, list[str]]], names: list[str], pair: tuple[str,
             yield Link(forth.target, forth.source, forth.kind, forth.weight, where)
 
 
-def _nodes(rows: list[tuple[str, list[str]]], names: list[str], path: Path, reading: Reading) -> Iterator[Item]:
+def _nodes(rows: list[tuple[str, list[str]]], names: list[str], reading: Reading) -> Iterator[tuple[str, dict[str, str], str]]:
+    """Id, further cells and place of each row."""
     seen = set()
     for where, row in rows:
         cells = _cells(where, row, names, reading)
@@ -80,9 +81,7 @@ def _nodes(rows: list[tuple[str, list[str]]], names: list[str], path: Path, read
             reading.skip(where, f"duplicate id {id!r}: the first row with it stays" if id else "the id is empty")
             continue
         seen.add(id)
-        found = network.record(id, cells, where, reading)
-        if found is not None:
-            yield found
+        yield id, cells, where
 
 
 def _cells(where: str, row: list[str], names: list[str], reading: Reading) -> dict[str, str] | None:

@@ -20,7 +20,7 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Item]:
     A label that only repeats the node's id, as networkx writes it, is no title; one that repeats the title is no metadata.
 
     Raises:
-        DocumentError: not GEXF, or a graph that networkx does not read (directed and undirected edges together, malformed values).
+        DocumentError: not GEXF, or a graph that networkx does not read (malformed values).
     """
     yield from graph_xml.read(path, reading, "gexf", "http://www.gexf.net/1.2draft", _parse)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -81,6 +82,30 @@ def _prepare(root: Any, namespace: str, path: Path, reading: Reading) -> None:
         if not edge.get("source") or not edge.get("target"):
             reading.skip(f"{path}, line {edge.sourceline}", "an edge without source or target")
             edge.getparent().remove(edge)
+    _direct(root, namespace)
+
+
+def _direct(root: Any, namespace: str) -> None:
+    """Where some edges are directed and others are not, which networkx refuses, an undirected one becomes two: there and back."""
+    graph = root.find(f"{{{namespace}}}graph")
+    if graph is None:
+        return
+    usual, own = ("edgedefault", "directed") if root.tag.endswith("}graphml") else ("defaultedgetype", "type")
+    said = {"true": True, "directed": True, "false": False, "undirected": False}
+    directed = graph.get(usual) == "directed"
+    edges = [(edge, said.get(edge.get(own, ""), directed)) for edge in root.iter(f"{{{namespace}}}edge")]
+    if all(one_way == directed for _, one_way in edges):
+        return
+    graph.set(usual, "directed")
+    for edge, one_way in edges:
+        if edge.get(own) in said:
+            del edge.attrib[own]
+        if not one_way and edge.get(own) != "mutual" and edge.get("source") != edge.get("target"):
+            back = copy.deepcopy(edge)
+            back.set("source", edge.get("target"))
+            back.set("target", edge.get("source"))
+            back.attrib.pop("id", None)
+            edge.addnext(back)
 
 
 def _count_lost(root: Any, namespace: str, graph: nx.Graph[Any], path: Path, reading: Reading) -> None:

@@ -18,7 +18,7 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Item]:
     """The nodes and edges of a GraphML file; an edge source→target says that the target reads the source.
 
     Raises:
-        DocumentError: not GraphML, or a graph that networkx does not read (hyperedges, directed and undirected edges together, malformed values).
+        DocumentError: not GraphML, or a graph that networkx does not read (hyperedges, malformed values).
     """
     yield from graph_xml.read(path, reading, "graphml", "http://graphml.graphdrawing.org/xmlns", _parse)
 

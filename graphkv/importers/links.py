@@ -16,6 +16,7 @@ from graphkv.importers.record import Reference, normal_arxiv, normal_doi
 INDEX = ("README.md", "index.md", "readme.md", "index.html", "index.htm")
 """What a link to a folder means: the first of these that is in it."""
 
+_MARKDOWN = (".md", ".markdown")
 _FILE_TYPES = mimetypes.MimeTypes()
 
 
@@ -30,15 +31,21 @@ def relative_name(path: Path, root: Path) -> str:
 
 
 def file_names(path: Path, root: Path) -> tuple[str, tuple[str, ...]]:
-    """The id of the record of a file, its relative path without ending, and its other names: with the ending, and without folders.
+    """The id of the record of a file, its relative path without ending, and its other names: with the ending, and without outer folders.
+
+    A name with the ending that is the path of another file is that file's alone.
 
     Example:
         >>> file_names(Path("notes/a/b.md"), Path("notes"))
-        ('a/b', ('a/b.md', 'b'))
+        ('a/b', ('a/b.md', 'b', 'b.md'))
     """
     name = relative_name(path, root)
     id = name.removesuffix(path.suffix) if path.suffix else name
-    return id, tuple(alias for alias in dict.fromkeys((name, path.stem)) if alias != id)
+    names = [name]
+    while "/" in name:
+        name = name.partition("/")[2]
+        names += [name.removesuffix(path.suffix), *([] if os.path.lexists(root / name) else [name])]
+    return id, tuple(alias for alias in dict.fromkeys(names) if alias != id)
 
 
 class Links:
@@ -64,6 +71,9 @@ class Links:
         except ValueError:
             return self._leave_out("links that are malformed")
         path, fragment = unquote(parts.path), unquote(parts.fragment)
+        ending = posixpath.splitext(path)[1] or posixpath.splitext(self._name)[1]
+        if ending.lower() in _MARKDOWN and (" " in fragment or fragment.lower() != fragment):
+            fragment = _anchor(fragment)  # Obsidian writes the heading itself
         if "\x00" in path + fragment:
             return self._leave_out("links that are malformed")
         if parts.scheme or parts.netloc:
@@ -79,8 +89,12 @@ class Links:
             return self._leave_out("links to files of other kinds")
         return self._refer(f"{target}#{fragment}" if fragment else target)
 
-    def wiki(self, inner: str) -> tuple[str | None, str]:
-        """The key and the words of a wiki link such as ``[[Note]]``, ``[[Note|label]]`` or ``[[Note#Heading]]``, given without its brackets."""
+    def wiki(self, inner: str, *, embedded: bool = False) -> tuple[str | None, str]:
+        """The key and the words of a wiki link such as ``[[Note]]``, ``[[Note|label]]`` or ``[[Note#Heading]]``, given without its brackets.
+
+        Args:
+            embedded: it is written ``![[Note]]``: pictures and other files that are shown have no words.
+        """
         name, _, label = inner.replace("\\|", "|").partition("|")
         name, _, heading = (part.strip() for part in name.partition("#"))
         heading = heading.rpartition("#")[2].strip()
@@ -88,12 +102,14 @@ class Links:
         words = label.strip() or " > ".join(part for part in (name, heading) if part)
         if not name and not heading:
             return self._leave_out("links to nothing"), words
+        if name.startswith(("./", "../")):
+            name = posixpath.normpath(posixpath.join(posixpath.dirname(self._name), name))
         if posixpath.normpath(name).startswith("..") or name.startswith("/"):
             return self._leave_out(f"links that lead out of the folder {self._root}"), words
         if _is_other_file(name):
-            return self._leave_out("links to files of other kinds"), words
-        target = name or self._name
-        return self._refer(f"{target}#{slug(heading)}" if heading and not heading.startswith("^") else target), words
+            return self._leave_out("links to files of other kinds"), "" if embedded else words
+        target, anchor = name or self._name, _anchor(heading)
+        return self._refer(f"{target}#{anchor}" if anchor else target), words
 
     def note(self) -> None:
         """Put on record how many links were left out, and why."""
@@ -138,7 +154,13 @@ def slug(heading: str) -> str:
     return "".join(kept).replace(" ", "-")
 
 
+def _anchor(heading: str) -> str:
+    """The anchor of a heading as Obsidian names it, ``Outer#Inner``; empty for a block (``^name``), which is no section."""
+    heading = heading.rpartition("#")[2].strip()
+    return "" if heading.startswith("^") else slug(heading)
+
+
 def _is_other_file(name: str) -> bool:
     """Whether a name has an ending of a known kind of file that is none of ours: a picture, an archive, a program."""
     ending = posixpath.splitext(name)[1].lower()
-    return bool(ending) and ending not in ENDINGS and ending != ".xml" and _FILE_TYPES.guess_type(f"a{ending}")[0] is not None
+    return bool(ending) and ending not in ENDINGS and ending != ".xml" and _FILE_TYPES.guess_type(f"a{ending}", strict=False)[0] is not None

@@ -17,19 +17,23 @@ from graphkv.importers.record import Item
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
+    from markdown_it.rules_block import StateBlock
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
 MAX_NESTING = 100
 """Blocks within blocks; markdown-it leaves out what stands deeper."""
 
-_WIKI_LINK = re.compile(r"!?\[\[([^\[\]\n]+)\]\]")
+_WIKI_LINK = re.compile(r"(!?)\[\[([^\[\]\n]+)\]\]")
+_MATHEMATICS = re.compile(r"\$\$(?:[^$\\]|\\.|\$(?!\$))+\$\$|(?<![A-Za-z])\$(?!\s)(?:[^$\\]|\\.)+(?<!\s)\$(?!\d)", re.DOTALL)  # not US$
+_COMMENT = re.compile(r"(?<!\d)%%.*?%%", re.DOTALL)  # not 5%%
 
 
 def read(path: Path, root: Path, reading: Reading) -> Iterator[Item]:
-    """One record: CommonMark with tables, ``[[wiki links]]``, and front matter with title, aliases and tags.
+    """One record: CommonMark with tables, ``[[wiki links]]``, ``$mathematics$``, and front matter with title, aliases and tags.
 
-    Its title is that of the front matter, or the first heading of level 1. Sections have the anchors that GitHub gives them.
+    Its title is that of the front matter, or its only heading of level 1 if it begins with that, or else the file's name.
+    Sections have the anchors that GitHub gives them. Obsidian's ``%%comments%%`` are not read.
 
     Raises:
         DocumentError: the file is not text, or holds neither text nor a title.
@@ -48,6 +52,9 @@ def _parser() -> MarkdownIt:
 
     parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable("table")
     parser.inline.ruler.before("link", "wiki_link", _wiki_link)
+    parser.inline.ruler.before("escape", "mathematics", _mathematics)
+    parser.inline.ruler.before("escape", "comment", _comment)
+    parser.block.ruler.before("fence", "between_marks", _between_marks, {"alt": ["paragraph", "reference", "blockquote", "list"]})
     return parser
 
 
@@ -57,8 +64,51 @@ def _wiki_link(state: StateInline, silent: bool) -> bool:
     if not found:
         return False
     if not silent:
-        state.push("wiki_link", "", 0).content = found.group(1)
+        token = state.push("wiki_link", "", 0)
+        token.markup, token.content = found.groups()
     state.pos = found.end()
+    return True
+
+
+def _mathematics(state: StateInline, silent: bool) -> bool:
+    """A rule of markdown-it: ``$x$`` and ``$$x$$`` are text as they stand, told from prices as pandoc does it."""
+    found = _MATHEMATICS.match(state.src, state.pos, state.posMax)
+    if not found:
+        return False
+    if not silent:
+        state.push("text", "", 0).content = found.group()
+    state.pos = found.end()
+    return True
+
+
+def _comment(state: StateInline, silent: bool) -> bool:
+    """A rule of markdown-it: ``%%x%%`` is nothing."""
+    found = _COMMENT.match(state.src, state.pos, state.posMax)
+    if not found:
+        return False
+    state.pos = found.end()
+    return True
+
+
+def _between_marks(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """A rule of markdown-it: lines from one that begins with ``$$`` to one that ends with it are one token, and so with ``%%``; only those may be empty."""
+    first = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]].rstrip()
+    mark = first[:2]
+    if mark not in ("$$", "%%") or state.is_code_block(start):
+        return False
+    line, rest = start, first[2:]
+    while mark not in rest:
+        line += 1
+        if line >= end or (mark == "$$" and state.isEmpty(line)) or (state.sCount[line] < state.blkIndent and not state.isEmpty(line)):
+            return False
+        rest = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
+    if rest.index(mark) != len(rest) - 2:  # text follows: the rules for running text see to it
+        return False
+    if not silent:
+        state.line = line + 1
+        token = state.push("mathematics" if mark == "$$" else "comment", "", 0)
+        token.content = state.getLines(start, state.line, state.sCount[start], False)
+        token.map = [start, state.line]
     return True
 
 
@@ -89,6 +139,10 @@ class _Walk:
                 case "fence" | "code_block":
                     prose.block()
                     prose.verbatim(f"```{token.info.strip()}\n{token.content.rstrip()}\n```")
+                    prose.block()
+                case "mathematics":
+                    prose.block()
+                    prose.verbatim(token.content.rstrip())
                     prose.block()
                 case "html_block":
                     prose.block()
@@ -134,7 +188,7 @@ class _Walk:
                 case "link_close":
                     prose.close(empty=self.href)
                 case "wiki_link":
-                    key, words = self.page.links.wiki(token.content)
+                    key, words = self.page.links.wiki(token.content, embedded=token.markup == "!")
                     prose.open(key)
                     prose.words(words)
                     prose.close()

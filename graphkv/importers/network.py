@@ -11,7 +11,7 @@ from graphkv.errors import DocumentError
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Item, Link, Record, Section
 
-TEXT = ("text", "abstract", "content", "body")
+TEXT = ("text", "abstract", "content", "body", "description")
 """Attributes of a node that may hold its text; the first that does counts."""
 
 TITLE = ("title", "label", "name")
@@ -19,6 +19,9 @@ TITLE = ("title", "label", "name")
 
 KIND = ("kind", "type", "label", "relation")
 """Attributes of an edge that may say what it is."""
+
+WEIGHT = ("weight", "value")
+"""Attributes of an edge that may hold its weight; D3 writes ``value``."""
 
 METADATA = "metadata"
 """The attribute of a node that holds further metadata as an object, or as the JSON text of one; :mod:`graphkv.export` writes it."""
@@ -58,10 +61,7 @@ def items(
         names[node] = name
         taken.add(name)
         kept.append((name, attributes))
-    for name, attributes in kept:
-        found = record(name, attributes, f"{where}, node {name!r}", reading)
-        if found is not None:
-            yield found
+    yield from records(((name, attributes, f"{where}, node {name!r}") for name, attributes in kept), reading, where)
     for source, target, attributes in edges:
         try:
             u, v = names.get(source, str(source)), names.get(target, str(target))
@@ -74,11 +74,28 @@ def items(
             yield Link(forth.target, forth.source, forth.kind, forth.weight, forth.where)
 
 
-def record(name: str, attributes: Mapping[str, Any], where: str, reading: Reading) -> Record | None:
-    """The record of a node; None for one that has neither text nor title, whose text may come from another source."""
-    if not isinstance(attributes.get("text"), str | None):
-        reading.skip(where, f"'text' must be a string, got {type(attributes['text']).__name__}")
-        return None
+def records(nodes: Iterable[tuple[str, Mapping[str, Any], str]], reading: Reading, where: str) -> Iterator[Record]:
+    """The records of nodes that have a text or a title; how many have neither is noted.
+
+    Args:
+        nodes: (name, attributes, place). where: the file, for messages.
+    """
+    bare = 0
+    for name, attributes, place in nodes:
+        if not isinstance(attributes.get("text"), str | None):
+            reading.skip(place, f"'text' must be a string, got {type(attributes['text']).__name__}")
+            continue
+        found = _record(name, attributes, place, reading)
+        if found is not None:
+            yield found
+        else:
+            bare += 1
+    if bare:
+        reading.note(where, f"{bare} nodes have neither text nor title; their texts may come from other sources")
+
+
+def _record(name: str, attributes: Mapping[str, Any], where: str, reading: Reading) -> Record | None:
+    """The record of a node; None for one that has neither text nor title."""
     text_key = next((key for key in TEXT if isinstance(attributes.get(key), str) and attributes[key].strip()), "text")
     title_key = next((key for key in TITLE if attributes.get(key) not in (None, "")), "title")
     title = attributes.get(title_key)
@@ -109,7 +126,8 @@ def link(source: str, target: str, attributes: Mapping[str, Any], where: str, re
         kind = None
     if reading.reverse:
         source, target = target, source
-    return Link(source, target, kind, _number("weight", attributes, where, reading), where)
+    weight = next((key for key in WEIGHT if attributes.get(key) not in (None, "")), "weight")
+    return Link(source, target, kind, _number(weight, attributes, where, reading), where)
 
 
 def _number(key: str, attributes: Mapping[str, Any], where: str, reading: Reading) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graphkv.errors import DocumentError
-from graphkv.importers.compose import CAPTIONS, Mark, compose
+from graphkv.importers.compose import CAPTIONS, Headings, Mark, compose
 from graphkv.importers.json_values import mapping, rows, string, strings, text_of
 from graphkv.importers.printed import arxiv_in, printed_entry, year_in
 from graphkv.importers.reading import Reading
@@ -53,12 +53,12 @@ def _parsed(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
     entries, formulas = mapping(parse.get("bib_entries")), mapping(parse.get("ref_entries"))
     body = rows(parse.get("body_text")) + rows(parse.get("back_matter"))
     paragraphs = [(_heading(p), _paragraph(p, formulas, where, reading)) for p in body]
-    sections = [
-        Section(group[0], text, citations)
-        for group, members in itertools.groupby(paragraphs, key=lambda pair: pair[0])
-        for text, citations in [compose(paragraph for _, paragraph in members)]
-        if text
-    ]
+    sections, headings = [], Headings()
+    for (heading, number, _), members in itertools.groupby(paragraphs, key=lambda pair: pair[0]):
+        text, citations = compose(paragraph for _, paragraph in members)
+        heading = headings.read(heading, number, text)
+        if text:
+            sections.append(Section(heading, text, citations))
     floats = [entry for entry in map(mapping, formulas.values()) if entry.get("type") in ("figure", "table")]
     captions, _ = compose((string(entry.get("text")), ()) for entry in floats)
     starts = {string(text)[:200] for _, (text, _) in paragraphs}
@@ -75,7 +75,7 @@ def _parsed(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
         title=string(row.get("title")) or string(metadata.get("title")) or string(parse.get("title")) or None,
         abstract="" if cited else abstract,
         sections=(
-            *([Section("Abstract", abstract, cited)] if cited else []),
+            *([Section("", abstract, cited)] if cited else []),
             *sections,
             *([Section(CAPTIONS, captions)] if captions else []),
         ),
@@ -102,14 +102,14 @@ def _parse(row: Mapping[str, Any], where: str, reading: Reading) -> Mapping[str,
     return mapping(row[best])
 
 
-def _heading(paragraph: Mapping[str, Any]) -> tuple[str, str]:
-    """The heading as it is read, and the whole path that tells sections of one heading apart."""
+def _heading(paragraph: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The heading as it is read, its number, and the whole path that tells sections of one heading apart."""
     section = paragraph.get("section")
     if isinstance(section, list):  # pairs of number and heading
         section = "::".join(" ".join(strings(part)) for part in section)
     path = string(section)
     name, number = path.rpartition("::")[2].strip(), string(paragraph.get("sec_num"))
-    return (f"{number} {name}".strip() if number and not name.startswith(number) else name), path
+    return (f"{number} {name}".strip() if number and not name.startswith(number) else name), number.rstrip("."), path
 
 
 def _paragraph(paragraph: Mapping[str, Any], formulas: Mapping[str, Any], where: str, reading: Reading) -> tuple[str, list[Mark]]:
@@ -202,22 +202,22 @@ def _annotated(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
     printed, entries = (text, notes) if listed is content else _annotations(listed, where, reading)
     references = _entries(printed, entries)
     cited = _Cited(text, notes.get("bibref", []), references)
-    abstract, citations = compose(cited.within(start, end) for start, end, _ in notes.get("abstract", []))
-    sections = [Section("Abstract", abstract, citations)] if citations else []
-    inside = notes.get("abstract", [])
-    heads = notes.get("sectionheader", [])
-    paragraphs = []
-    for start, end, _ in notes.get("paragraph") or _between(heads, min((e[0] for e in notes.get("bibentry", [])), default=len(text))):
-        before = bisect_right(inside, start, key=lambda span: span[0]) - 1
-        if before >= 0 and start < inside[before][1]:
-            continue
-        at = bisect_right(heads, start, key=lambda head: head[0]) - 1
-        paragraphs.append((at, cited.within(start, end)))
-    for at, members in itertools.groupby(paragraphs, key=lambda pair: pair[0]):
-        body, citations = compose(paragraph for _, paragraph in members)
+    inside, heads = notes.get("abstract", []), notes.get("sectionheader", [])
+    abstract, abstract_cited = compose(cited.within(start, end) for start, end, _ in inside)
+    sections = [Section("", abstract, abstract_cited)] if abstract_cited else []
+    bodies: dict[int, list[tuple[str, list[Mark]]]] = {}
+    for start, end in _stretches(notes, len(text)):
+        before = _at(inside, start)
+        if before < 0 or start >= inside[before][1]:
+            bodies.setdefault(_at(heads, start), []).append(cited.within(start, end))
+    apart = {_at(heads, start) for start, _, _ in (*inside, *notes.get("bibentry", []))}  # headings over what is no section
+    headings = Headings()
+    for at in range(-1, len(heads)):
+        body, citations = compose(bodies.get(at, ()))
+        number, name = (string(heads[at][2].get("n")).rstrip("."), string(text[heads[at][0] : heads[at][1]])) if at >= 0 else ("", "")
+        heading = headings.read(f"{number} {name}".strip(), number, body) if body or at not in apart else ""
         if body:
-            number, name = (string(heads[at][2].get("n")).rstrip("."), string(text[heads[at][0] : heads[at][1]])) if at >= 0 else ("", "")
-            sections.append(Section(f"{number} {name}".strip(), body, citations))
+            sections.append(Section(heading, body, citations))
     captions, citations = compose(cited.within(start, end) for name in notes if name.endswith("caption") for start, end, _ in notes[name])
     if captions:
         sections.append(Section(CAPTIONS, captions, citations))
@@ -229,10 +229,10 @@ def _annotated(row: Mapping[str, Any], where: str, reading: Reading) -> Record:
     return Record(
         id=corpus,
         title=next((string(text[a:b]) for a, b, _ in notes.get("title", [])), "") or string(row.get("title")) or None,
-        abstract="" if sections and sections[0].heading == "Abstract" else abstract or string(row.get("abstract")),
+        abstract="" if abstract_cited else abstract or string(row.get("abstract")),
         sections=tuple(sections),
         references=tuple(references.values()),
-        authors=_authors(row.get("authors")),
+        authors=_authors(row.get("authors")) or _authors([text[a:b] for a, b, _ in notes.get("author", [])]),
         year=year_in(string(row.get("year"))),
         doi=ids.get("doi") or None,
         arxiv=ids.get("arxiv") or None,
@@ -299,6 +299,24 @@ def _annotations(part: Mapping[str, Any], where: str, reading: Reading) -> tuple
 def _offset(value: object) -> int:
     number = string(value)
     return int(number) if number.isdecimal() and len(number) < 12 else -1
+
+
+def _at(spans: list[_Span], place: int) -> int:
+    """The last span that begins at a place or before it; -1 if there is none."""
+    return bisect_right(spans, place, key=lambda span: span[0]) - 1
+
+
+def _stretches(notes: Mapping[str, list[_Span]], size: int) -> list[tuple[int, int]]:
+    """The text's paragraphs, and the formulas between them, in order."""
+    entries = min((start for start, _, _ in notes.get("bibentry", [])), default=size)
+    paragraphs = notes.get("paragraph") or _between(notes.get("sectionheader", []), entries)
+    formulas = []
+    for start, end, _ in notes.get("formula", []):
+        before = _at(paragraphs, start)
+        start = max(start, paragraphs[before][1]) if before >= 0 else start
+        end = min(end, paragraphs[before + 1][0]) if before + 1 < len(paragraphs) else end
+        formulas += [(start, end)] if start < end else []
+    return sorted([*((start, end) for start, end, _ in paragraphs), *formulas])
 
 
 def _between(heads: list[_Span], end: int) -> list[_Span]:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from graphkv.errors import DocumentError
-from graphkv.importers.compose import CAPTIONS, NOTES, Mark, compose, plain
+from graphkv.importers.compose import CAPTIONS, NOTES, Headings, Mark, compose, plain
 from graphkv.importers.printed import arxiv_in, printed_entry, year_in
 from graphkv.importers.reading import Reading
-from graphkv.importers.record import Item, Record, Reference, Section
+from graphkv.importers.record import Citation, Item, Record, Reference, Section
 
 _BLOCKS = {"p", "ab", "formula", "list", "figure", "table", "quote", "lg", "note"}
 _INLINE = {"p", "s", "ab", "item", "cell", "head", "quote", "note", "figDesc"}
 """In these, blocks go on in the line, except for figures and what is in them."""
+_FLOATS = {"figure", "figDesc", "table", "note"}
+"""A div in these is a block, not a division."""
 _LINES = {"row", "item", "l", "lb"}
 _PARTS = ("front", "body", "back")
 _XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
@@ -64,15 +66,14 @@ def _paper(paper: Any, id: str, aliases: tuple[str, ...], where: str, reading: R
     head = header if header is not None else paper
     source = next(_all(head, "sourceDesc"), head)
     summary = next(_all(head, "abstract"), None)
-    abstract = _Walk(summary, references).sections if summary is not None else []
-    cited = any(section.citations for section in abstract)
+    abstract, cited = _Walk(summary, references).whole if summary is not None else ("", ())
     body = [part for name in _PARTS for part in _all(paper, name) if not _within(part, *_PARTS)]
     return Record(
         id=id,
         title=_title(head),
-        abstract="" if cited else "\n\n".join(section.text for section in abstract),
+        abstract="" if cited else abstract,
         sections=(
-            *(Section("Abstract", section.text, section.citations) for section in abstract if cited),
+            *([Section("", abstract, cited)] if cited else []),
             *(section for part in body for section in _Walk(part, references).sections),
         ),
         references=tuple(references.values()),
@@ -92,8 +93,10 @@ def _paper(paper: Any, id: str, aliases: tuple[str, ...], where: str, reading: R
 class _Open:
     """A section while it is read: its text, and the citations so far."""
 
-    def __init__(self, heading: str) -> None:
+    def __init__(self, heading: str, depth: int, number: str | None = None) -> None:
         self.heading = heading
+        self.depth = depth  # of the division that it stands in
+        self.number = number  # None: it has no heading of its own, or one that waits for no text
         self.pieces: list[str] = []
         self.size = 0
         self.marks: list[Mark] = []
@@ -115,37 +118,66 @@ class _Walk:
         from lxml import etree
 
         self.part = part
-        self.found = [_Open("")]
+        self.found = [_Open("", 0)]
         self.divisions: list[str] = []  # headings of those that are open
+        self.floats = 0  # how many figures, tables and notes are open
         self.cited: list[tuple[int, int]] = []  # where the open citations begin: in the text, in its pieces
         self.numbers = {key: number for number, key in enumerate(references, start=1)}
         walk = etree.iterwalk(part, events=("start", "end"))
         for event, element in walk:
-            name, parent = _name(element), _name(element.getparent()) if element is not part else ""
+            name = _name(element)
+            self.floats -= event == "end" and name in _FLOATS
+            parent = self._parent(element)
             if event == "end":
                 self.end(element, name, parent)
             elif self.start(element, name, parent):
                 self.found[-1].add(element.text)
             else:
                 walk.skip_subtree()
+            self.floats += event == "start" and name in _FLOATS
 
     @property
     def sections(self) -> list[Section]:
-        composed = ((part.heading, *compose([("".join(part.pieces), part.marks)])) for part in self.found)
-        return [Section(heading, text, citations) for heading, text, citations in composed if text]
+        """Those that have text."""
+        made, headings = [], Headings()
+        for part in self.found:
+            text, citations = compose([("".join(part.pieces), part.marks)])
+            if part.heading and part.number is None:
+                heading = headings.go_on(part.heading, text, part.depth)
+            else:
+                heading = headings.read(part.heading, part.number or "", text, part.depth)
+            if text:
+                made.append(Section(heading, text, citations))
+        return made
+
+    @property
+    def whole(self) -> tuple[str, tuple[Citation, ...]]:
+        """The text of all sections, without their headings."""
+        return compose(("".join(part.pieces), part.marks) for part in self.found)
+
+    def _parent(self, element: Any) -> str:
+        """What an element stands in; a div that is no division is passed over."""
+        if element is self.part:
+            return ""
+        above = element.getparent()
+        while self.floats and above is not self.part and _name(above) == "div":
+            above = above.getparent()
+        return _name(above)
 
     def start(self, element: Any, name: str, parent: str) -> bool:
         """Open an element. False if what it holds is not to be read."""
         now = self.found[-1]
         if name == "listBibl":
+            now.number = None
             return False
-        if name == "div":
+        if name == "div" and not self.floats:
             self.divisions.append("")
-            self.found.append(_Open(""))
+            self.found.append(_Open("", len(self.divisions)))
         elif name == "head" and parent in ("div", "front", "body", "back"):
-            heading = f"{(element.get('n') or '').rstrip('.')} {_text(element)}".strip()
+            number = (element.get("n") or "").rstrip(".")
+            heading = f"{number} {_text(element)}".strip()
             self.divisions[-1:] = [heading] * len(self.divisions[-1:])
-            self.found.append(_Open(heading))
+            self.found.append(_Open(heading, len(self.divisions), number))
             return any(_cites(ref) for ref in element.iter())  # a heading that cites is read as text too, or its citations would be lost
         elif name in ("head", "label") and parent == "figure" and not any(_cites(ref) for ref in element.iter()):
             before = element.getprevious()
@@ -157,7 +189,7 @@ class _Walk:
         elif name in ("figure", "note") and not self.divisions and parent in ("body", "back"):
             heading = CAPTIONS if name == "figure" else NOTES
             if now.heading != heading:
-                self.found.append(now := _Open(heading))
+                self.found.append(now := _Open(heading, 0))
         self._before(element, name, parent, now)
         if _cites(element):
             now.add(" " if now.last in (",", ";") else "")  # between citations that are printed with a space, GROBID leaves none
@@ -174,7 +206,7 @@ class _Walk:
             now.add("\u2028- " if name == "item" else "\u2028")
         elif name == "cell" and element.getprevious() is not None:
             now.add(" | ")
-        elif name in ("label", "formula", "figDesc"):
+        elif name in ("label", "formula", "figDesc") or (name in ("s", "p", "ab", "div") and now.last not in ("", "[")):
             now.add(" ")
 
     def end(self, element: Any, name: str, parent: str) -> None:
@@ -186,9 +218,9 @@ class _Walk:
             if not "".join(now.pieces[piece:]).strip():
                 now.add(f"[{', '.join(str(self.numbers.get(key, '?')) for key in keys) or '?'}]")
             now.marks += [Mark(start, now.size, key=key) for key in keys or [_text(element)[:500] or "?"]]
-        if name == "div":
+        if name == "div" and not self.floats:
             self.divisions.pop()
-            self.found.append(_Open(self.divisions[-1] if self.divisions else ""))
+            self.found.append(_Open(self.divisions[-1] if self.divisions else "", len(self.divisions)))
         elif name in _BLOCKS and parent not in _INLINE:
             now.add("\n\n")
         elif name == "note":

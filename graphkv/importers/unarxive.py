@@ -68,7 +68,7 @@ def read(row: Mapping[str, Any], where: str, reading: Reading) -> Iterator[Item]
         id=id,
         title=_from_latex(string(metadata.get("title")), where, reading) or None,
         abstract="" if cited else abstract,
-        sections=(*([Section("Abstract", abstract, cited)] if cited else []), *sections),
+        sections=(*([Section("", abstract, cited)] if cited else []), *sections),
         references=tuple(_reference(key, mapping(entry)) for key, entry in entries.items()),
         authors=tuple(filter(None, authors or named)),
         doi=string(metadata.get("doi")) or None,

@@ -23,7 +23,7 @@ def nearest_edges(
     0 to 1; with a hybrid the sum of reciprocal ranks. With BM25 a segment that shares no word with another has no edge.
 
     Args:
-        retriever: an index of the graph; BM25 without it (10,000 segments take some seconds).
+        retriever: an index of the graph; BM25 without it (10,000 segments take some seconds, 100,000 a minute or so).
         mutual: only between two segments of which each is among the other's nearest.
         progress: called with (segments done, segments to do), every few hundred.
 

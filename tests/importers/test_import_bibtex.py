@@ -85,6 +85,16 @@ def test_arxiv_ids(tmp_path, fields, arxiv):
     assert record.arxiv == arxiv
 
 
+def test_what_only_sorts_entries_is_not_read(tmp_path):
+    source = r"""@preamble{"\newcommand{\noop}[1]{} \newcommand{\noopsort}[1]{}"}
+      @book{a, title={A Book}, year={{\noop{2000}}1999}, author={{\noopsort{Aa}}Able, Ann}}
+      @inbook{b, title={Part}, year = "{\noopsort{1973b}}1973", crossref={a}}"""
+    (a, b), _ = bib(tmp_path, source)
+    assert (a.year, a.abstract, b.year) == (1999, "Ann Able. 1999. A Book.", 1973)
+    entry = item(r"\bibitem[{Able({\noop{2000}}1999)}]{a} Ann Able. \newblock {\em A Book}. \newblock {\noop{2000}}1999.")
+    assert (entry.reference.year, entry.year, entry.reference.text) == (1999, "1999", "Ann Able. A Book. 1999.")
+
+
 def test_broken_blocks_and_doubled_keys_are_skipped_with_their_line(tmp_path, caplog):
     source = "@article{a, title={First}}\n@article{a, title={Second}}\n@article{broken, title={no end\n@article{b, title={x}, title={y}}\n@article{, title={z}}\n@misc{e}\n"
     with caplog.at_level(logging.DEBUG):

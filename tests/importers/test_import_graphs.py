@@ -86,7 +86,7 @@ def test_graphml() -> None:
     assert isinstance(first, Record) and first.sections == (Section("", "Points & lines."),) and first.role == "document"
     assert (first.score, dict(first.metadata)) == (0.5, {"venue": "ACL"}) and "node 'n1'" in first.where
     assert links(found) == [("n1", "n2", "cites", 2.0), ("n3", "n1", None, None)]
-    assert not reading.skipped and not reading.notes
+    assert not reading.skipped and [n.reason for n in reading.notes] == ["1 nodes have neither text nor title; their texts may come from other sources"]
     assert links(read(GRAPHML, "g.graphml", "graphml", Reading(reverse=True)))[0] == ("n2", "n1", "cites", 2.0)
     undirected = links(read(GRAPHML.replace('"directed"', '"undirected"'), "g.graphml", "graphml"))
     assert undirected[:2] == [("n1", "n2", "cites", 2.0), ("n2", "n1", "cites", 2.0)] and len(undirected) == 4
@@ -119,13 +119,66 @@ def test_gexf() -> None:
     assert reasons(reading) == "1 edges with the id of another, or where networkx does not look for them"
 
 
+@pytest.mark.parametrize(
+    ("usual", "attribute", "said"),
+    [
+        ("directed", "type", ["undirected", "", "directed", "undirected"]),
+        ("undirected", "type", ["", "directed", "directed", ""]),
+        ("directed", "directed", ["false", "", "true", "false"]),
+        ("undirected", "directed", ["", "true", "true", "false"]),
+    ],
+)
+def test_graphs_that_are_directed_in_part(usual: str, attribute: str, said: list[str]) -> None:
+    """As Gephi writes them: an undirected edge is read both ways, the others one way."""
+    ends = ["ab", "bc", "ca", "cc"]
+    words = [f' {attribute}="{word}"' if word else "" for word in said]
+    edges = "".join(f'<edge id="{u}{v}" source="{u}" target="{v}"{word}/>' for (u, v), word in zip(ends, words, strict=True))
+    nodes = "".join(f'<node id="{name}"/>' for name in "abc")
+    format, text = "graphml", f'<graphml><graph edgedefault="{usual}">{nodes}{edges}</graph></graphml>'
+    if attribute == "type":
+        format, text = "gexf", f'<gexf version="1.3"><graph defaultedgetype="{usual}"><nodes>{nodes}</nodes><edges>{edges}</edges></graph></gexf>'
+    reading = Reading()
+    found = links(read(text, f"g.{format}", format, reading))
+    assert sorted(link[0] + link[1] for link in found) == ["ab", "ba", "bc", "ca", "cc"] and not reading.skipped
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "format"),
+    [
+        (json.dumps({"directed": True, "nodes": [{"id": 1}, {"id": 2, "year": 1}, {"id": 3, "text": 5}, {"id": 4, "text": "x"}], "edges": []}), "g.json", "node-link"),
+        (GEXF.replace("Trees", "2"), "g.gexf", "gexf"),
+        (GRAPHML.replace('<node id="n3"/>', '<node id="n3"/><node id="n4"/>'), "g.graphml", "graphml"),
+        ("id,text\na,\nb,\nc,x\n", "n.csv", "csv"),
+    ],
+)
+def test_nodes_without_text_are_counted_once_a_file(text: str, name: str, format: str) -> None:
+    reading = Reading()
+    read(text, name, format, reading)
+    (note,) = reading.notes
+    assert note.reason == "2 nodes have neither text nor title; their texts may come from other sources" and name in note.where
+
+
+def test_descriptions_are_texts_and_values_are_weights() -> None:
+    graph = {
+        "directed": True,
+        "nodes": [{"id": 1, "name": "One", "description": "D1."}, {"id": 2, "description": "D2.", "text": "T2."}],
+        "links": [{"source": 1, "target": 2, "value": 5}, {"source": 2, "target": 1, "value": 5, "weight": 0}],
+    }
+    found = read(json.dumps(graph), "g.json", "node-link")
+    assert texts(found) == {"1": ("One", "D1."), "2": (None, "T2.")}
+    assert isinstance(found[1], Record) and dict(found[1].metadata) == {"description": "D2."}
+    assert links(found) == [("1", "2", None, 5.0), ("2", "1", None, 0.0)]
+    assert links(read("Source,Target,Value\na,b,3\n", "e.csv", "csv")) == [("a", "b", None, 3.0)]
+    assert texts(read("ID,Description\na,A.\n", "n.csv", "csv")) == {"a": (None, "A.")}
+
+
 def test_node_link() -> None:
     reading = Reading()
     found = read(NODE_LINK, "g.json", "node-link", reading)
     assert texts(found) == {"1": ("First", "One."), "('a', (2,))": (None, "Two."), "2": ("Without id", "Without id")}
     assert isinstance(found[0], Record) and dict(found[0].metadata) == {"year": 1999}
     assert links(found) == [("1", "('a', (2,))", "cites", 0.5), ("4", "1", None, None)]
-    assert not reading.skipped and not reading.notes
+    assert not reading.skipped and [n.reason.partition(";")[0] for n in reading.notes] == ["1 nodes have neither text nor title"]
     newer = read(NODE_LINK.replace('"links"', '"edges"'), "g.json", "node-link")
     assert links(newer) == links(found) and texts(newer) == texts(found)
     wrapped = read(json.dumps({"graph": json.loads(NODE_LINK)}), "g.json", "node-link")

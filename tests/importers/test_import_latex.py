@@ -74,7 +74,7 @@ def test_references_name_what_is_known_and_leave_no_marks(text):
       \begin{figure*}\caption{b}\label{f2}\end{figure*} \begin{equation}x\label{eq:x}\end{equation} Eq.~\eqref{eq:x}, \cref{f1}, (\ref{nowhere})."""
     found = text(body, r"\newcommand{\x}{X}")
     assert found.startswith("One.\n\n(see Section “The X data”; Fig. 2)\n\nFigure 1: a\n\nFigure 2: b")
-    assert found.endswith("Eq., Figure 1,.")
+    assert found.endswith("the equation, Figure 1,.")
 
 
 def test_front_and_sections(paper):
@@ -162,7 +162,7 @@ def test_definitions_and_comments_hold_no_mention(paper):
         (r"\NewDocumentCommand{\x}{s m O{def}}{\IfBooleanTF{#1}{star}{plain} #2 #3}", r"\x*{q} \x{r}[z]", "star q def plain r z"),
         (r"\newif\ifdraft \drafttrue", r"\ifdraft a\else b\fi \draftfalse \ifdraft c \ifx\x\y d\fi\else e\fi", "a e"),
         (r"\newenvironment{mine}[1]{\begin{quote}#1:}{\end{quote}}", r"\begin{mine}{T}body\end{mine}", "T:body"),
-        (r"\newtheorem{thm}{Theorem}[section]", r"\begin{thm}[Main] It holds.\end{thm}\begin{proof}Easy.\end{proof}", "Theorem (Main). It holds.\n\nProof. Easy."),
+        (r"\newtheorem{thm}{Theorem}[section]", r"\begin{thm}[Main] It holds.\end{thm}\begin{proof}Easy.\end{proof}", "Theorem 0.1 (Main). It holds.\n\nProof. Easy."),
         (r"\newcommand{\a}{\b}\newcommand{\b}[1]{<#1>}", r"\a{x}", "<x>"),
         (r"\renewcommand{\section}{\no}\providecommand{\cite}[1]{no}", r"\cite{lo}", "(Lo et al., 2020)"),
     ],
@@ -241,6 +241,7 @@ SAMPLE = r"""\documentclass{article}\newcommand{\x}[2][o]{\emph{#1 #2}}\newif\if
 \begin{itemize}\item i\end{itemize} \[ y \] \begin{thebibliography}{9}\bibitem[L(2020)]{lo} L. \newblock T.\end{thebibliography}\end{document}"""
 BITS = [*"{}[]$\\%&#^_~@,=\"'()\n\0", "\ue000", "\ue0050", r"\begin{", r"\end{", r"\cite", r"\citep[", r"\def\x", r"\newcommand{\x}[1]", r"\fi", r"\iffalse", r"\\"]
 BITS += [r"\item", r"\verb|", r"\footnote{", r"\csname", r"\let", r"\section{", r"\caption{", r"\begin{tabular}{l}", r"\x", r"\(", "$$", r"\endinput", r"\bibitem"]
+BITS += [r"\begin{algorithm}", r"\;", r"\For{", r"\eIf", r"\SetKwProg{x}", r"\newtheorem{x}[", r"\begin{theorem}[", r"\begin{proof}[", r"\@ifnextchar", r"Eq.~\ref{z}"]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,7 +8,8 @@ import pytest
 
 from graphkv.errors import DocumentError
 from graphkv.importers import s2orc
-from graphkv.importers.compose import Mark, compose
+from graphkv.importers.compose import Headings, Mark, compose
+from graphkv.importers.parts import parts_of
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Record
 
@@ -82,11 +83,36 @@ def test_the_parse_with_more_text_is_read_and_said():
     assert not read({**row, "latex_parse": None})[1].notes
 
 
-def test_formulas_are_written_out_and_a_citing_abstract_becomes_a_section():
+def test_formulas_are_written_out_and_a_citing_abstract_is_in_the_head():
     body = [paragraph("So FORMULA0 holds.", eq_spans=[{"start": 3, "end": 11, "text": "FORMULA0", "latex": "x = y", "ref_id": None}])]
     record, _ = read(paper(body_text=body, abstract=[paragraph("As [1] says.", ("[1]", "B0"))], ref_entries={"F": {"type": "figure", "text": "A cat."}}))
-    assert [(s.heading, s.text) for s in record.sections] == [("Abstract", "As [1] says."), ("Intro", "So x = y holds."), ("Figures and tables", "A cat.")]
+    assert [(s.heading, s.text) for s in record.sections] == [("", "As [1] says."), ("Intro", "So x = y holds."), ("Figures and tables", "A cat.")]
     assert record.abstract == "" and cited(record.sections[0]) == [("[1]", "B0")]
+    head = parts_of(record)[0]
+    assert head.text == "As [1] says." and [c.key for c in head.citations] == ["B0"]
+
+
+def test_headings_without_text_stand_in_front_of_the_next():
+    body = [paragraph("", section="Method", sec_num="2"), paragraph("a", section="Method::Data", sec_num="2.1"), paragraph(" ", section="Results", sec_num="3."), paragraph("b", section="Talk", sec_num="4.")]
+    assert [s.heading for s in read(paper(body_text=body))[0].sections] == ["2 Method: 2.1 Data", "4. Talk"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "last"),
+    [(("2", "2.1"), "2: 2.1"), (("2", "21"), "21"), (("II", "A"), "II: A"), (("II", "III"), "III"), (("A.1", "II"), "II"), (("2", "A"), "A"), (("2", "2.1", "2.2"), "2: 2.2"), (("2", ""), "2: x"), (("", "2"), "x: 2")],
+)
+def test_numbers_tell_which_headings_can_be_below_others(numbers, last):
+    headings = Headings()
+    for number in numbers:
+        text = headings.read(number or "x", number, "text" if number == numbers[-1] else "")
+    assert text == last
+
+
+def test_headings_that_wait_are_few():
+    headings = Headings()
+    for _ in range(20_000):
+        headings.read("x", "", "")
+    assert len(headings.read("y", "", "text")) < 40
 
 
 def annotated(version=1):
@@ -116,7 +142,7 @@ def annotated(version=1):
 def test_the_api_form_is_read_by_its_annotations(version):
     record, reading = read(annotated(version))
     assert (record.id, record.title, record.doi, record.abstract) == ("9", "Graphs", "10.1234/y", "")
-    assert [(s.heading, s.text) for s in record.sections] == [("Abstract", "We [1]."), ("2 Data", "We use [2] and [3].\n\nMore [2].")]
+    assert [(s.heading, s.text) for s in record.sections] == [("", "We [1]."), ("2 Data", "We use [2] and [3].\n\nMore [2].")]
     assert cited(record.sections[1]) == [("[2]", "b1"), ("[3]", "CorpusID:55"), ("[2]", "[2]")]
     assert [(r.key, r.title, r.year, r.arxiv, r.target) for r in record.references] == [("b0", "Old graphs", 2019, "1901.00001", "44"), ("b1", None, 2020, None, None), ("CorpusID:55", None, None, None, "55")]
     assert "1 citations that stand in no paragraph" in [s.reason for s in reading.skipped]
@@ -125,7 +151,36 @@ def test_the_api_form_is_read_by_its_annotations(version):
 def test_without_marked_paragraphs_the_text_between_headings_is_read():
     row = annotated()
     row["content"]["annotations"]["paragraph"] = None
-    assert [s.heading for s in read(row)[0].sections] == ["Abstract", "2 Data"]
+    assert [s.heading for s in read(row)[0].sections] == ["", "2 Data"]
+
+
+def api(text, **notes):
+    """A row whose annotations are stretches of its text, or (stretch, attributes)."""
+    found = {}
+    for name, stretches in notes.items():
+        pairs = [s if isinstance(s, tuple) else (s, {}) for s in stretches]
+        found[name] = json.dumps([{"start": text.index(words), "end": text.index(words) + len(words), "attributes": more} for words, more in pairs])
+    return {"corpusid": 9, "content": {"text": text, "annotations": found}}
+
+
+def test_formulas_between_paragraphs_are_read_once():
+    text = "Heads So: E=mc^2 as x=y is. Sum of z"
+    record, reading = read(api(text, sectionheader=["Heads"], paragraph=["So:", "as x=y is."], formula=["E=mc^2 as", "x=y", "is. Sum", "z"]))
+    assert [(s.heading, s.text) for s in record.sections] == [("Heads", "So:\n\nE=mc^2\n\nas x=y is.\n\nSum\n\nz")] and not reading.skipped
+    assert read(api(text, sectionheader=["Heads"], formula=["E=mc^2"]))[0].sections[0].text == "So: E=mc^2 as x=y is. Sum of z"
+
+
+def test_authors_are_the_annotated_ones_where_the_row_has_none():
+    row = api("T by Ann Lo\nUni, B Wu", title=["T"], author=["Ann Lo", "B Wu"], authorfirstname=["Ann"])
+    assert read(row)[0].authors == read({**row, "authors": []})[0].authors == ("Ann Lo", "B Wu")
+    assert read({**row, "authors": [{"name": "C Do"}]})[0].authors == ("C Do",)
+
+
+def test_headings_of_the_api_form_without_text_stand_in_front_of_the_next():
+    text = "Summary We [1]. Method Data Used. Results Seen. References Entry. Appendix More."
+    heads = ["Summary", ("Method", {"n": "2"}), ("Data", {"n": "2.1"}), ("Results", {"n": "3"}), "References", "Appendix"]
+    row = api(text, abstract=["We [1]."], bibref=[("[1]", {"ref_id": "b0"})], sectionheader=heads, paragraph=["Used.", "Seen.", "More."], bibentry=["Entry."])
+    assert [s.heading for s in read(row)[0].sections] == ["", "2 Method: 2.1 Data", "3 Results", "Appendix"]
 
 
 def test_a_small_row_cannot_grow_without_bound():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from graphkv.errors import DocumentError
 from graphkv.importers import tei
+from graphkv.importers.parts import parts_of
 from graphkv.importers.reading import Reading
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "tei" / "2020.acl-main.207.tei.xml"
@@ -88,8 +89,57 @@ def test_figures_tables_notes_and_lists(tmp_path):
 def test_no_citation_is_lost_in_headings_and_abstracts(tmp_path):
     header = HEADER.replace("<hi>text</hi>", '<ref type="bibr" target="#b0">[1]</ref>')
     record = read(tmp_path, '<div><head>By <ref type="bibr" target="#b1">Do</ref></head><p>Text.</p></div>', header=header)
-    assert record.abstract == "" and (record.sections[0].heading, cited(record.sections[0])) == ("Abstract", [("[1]", "b0")])
+    assert record.abstract == "" and (record.sections[0].heading, cited(record.sections[0])) == ("", [("[1]", "b0")])
     assert (record.sections[1].heading, record.sections[1].text, cited(record.sections[1])) == ("By Do", "By Do\n\nText.", [("Do", "b1")])
+
+
+def test_an_abstract_that_cites_is_in_the_papers_head(tmp_path):
+    abstract = '<abstract><div><head>Aim</head><p>We read.</p></div><div><p>As <ref type="bibr" target="#b0">[1]</ref>.</p></div></abstract>'
+    record = read(tmp_path, "<div><head>Intro</head><p>Text.</p></div>", header=re.sub("(?s)<abstract>.*</abstract>", abstract, HEADER))
+    head, *rest = parts_of(record)
+    assert record.abstract == "" and head.text == "Ann Lo (2021).\n\nWe read.\n\nAs [1]." and [part.text for part in rest] == ["Text.", "To all."]
+    assert [(head.text[c.start : c.end], c.key) for c in head.citations] == [("[1]", "b0")]
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "text"),
+    [
+        ("<p><s>One [1].</s><s>Two.</s> <s>Three.</s></p>", "One [1]. Two. Three."),
+        ('<p><s>A</s></p><p><s>B<note n="1"><s>C.</s><s>D.</s></note></s></p>', "A\n\nB [C. D.]"),
+        ("<list><item><p><s>A.</s><s>B.</s></p><p>C.</p></item></list>", "- A. B. C."),
+    ],
+)
+def test_sentences_that_are_marked_are_told_apart(tmp_path, paragraph, text):
+    assert read(tmp_path, f"<div>{paragraph}</div>").sections[0].text == text
+
+
+FIGURE = '<figure><head>Figure 1 :</head><label>1</label><figDesc><div><p><s>A cat <ref type="bibr" target="#b0">[1]</ref>.</s><s>It sits.</s></p></div></figDesc></figure>'
+
+
+def test_a_div_in_a_figure_or_note_is_no_division(tmp_path):
+    body = f"<div><head>Data</head><p>One.</p>{FIGURE}<p>Two<note><div><p>a</p></div><div><head>B</head><p>b</p></div></note>.</p></div>"
+    data, captions, notes, _ = read(tmp_path, f"{body}{FIGURE}<figure><table><div>t</div></table></figure><note><div><p>c</p></div></note>").sections
+    assert (data.heading, data.text) == ("Data", "One.\n\nFigure 1: A cat [1]. It sits.\n\nTwo [a B b].")
+    assert cited(data) == cited(captions) == [("[1]", "b0")]
+    assert (captions.heading, captions.text) == ("Figures and tables", "Figure 1: A cat [1]. It sits.\n\nt")
+    assert (notes.heading, notes.text) == ("Footnotes", "c")
+
+
+@pytest.mark.parametrize(
+    ("body", "headings"),
+    [
+        ('<div><head n="2">M</head></div><div><head n="2.1">S</head><p>x</p></div><div><head n="2.2">T</head><p>x</p></div>', ["2 M: 2.1 S", "2.2 T"]),
+        ('<div><head n="2.">M</head></div><div><head n="3.">N</head><p>x</p></div>', ["3 N"]),
+        ('<div><head>M</head><div><head>S</head></div><div><head>T</head><p>x</p></div></div>', ["M: S: T"]),
+        ('<div><head>M</head><div><head>S</head><p>x</p></div></div><div><head>T</head><p>x</p></div>', ["M: S", "T"]),
+        ('<div><head>M</head><div><head>S</head></div><p>x</p></div><div><head>T</head><p>x</p></div>', ["M", "T"]),
+        ('<div><div><head>M</head></div></div><div><div><head>T</head><p>x</p></div></div>', ["T"]),  # divisions of their own
+        ('<div><head>M</head></div><figure><figDesc>d</figDesc></figure><div><p>x</p></div>', ["Figures and tables", "M"]),
+        ('<div><head>References</head><listBibl/></div><div><head>A</head><p>x</p></div>', ["A"]),
+    ],
+)
+def test_headings_without_text_stand_in_front_of_the_next(tmp_path, body, headings):
+    assert [section.heading for section in read(tmp_path, body, back="").sections] == headings
 
 
 def test_citations_of_a_figures_heading_are_kept(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from graphkv.errors import DocumentError
 from graphkv.importers import unarxive
+from graphkv.importers.parts import parts_of
 from graphkv.importers.reading import Reading
 from graphkv.importers.unarxive import title_in
 
@@ -74,9 +75,11 @@ def test_latex_too_deep_stays_as_it_is_with_a_note():
     assert record.title.startswith("{a{a") and len(reading.notes) == 1
 
 
-def test_an_abstract_that_cites_becomes_a_section():
-    record, _ = read(paper(abstract={"text": "As {{cite:aa}} says."}))
-    assert record.abstract == "" and cited(record.sections[0]) == [("[1]", "aa")] and record.sections[0].heading == "Abstract"
+def test_an_abstract_that_cites_is_in_the_papers_head():
+    record, _ = read(paper(paragraph("Text."), abstract={"text": "As {{cite:aa}} says."}))
+    assert record.abstract == "" and cited(record.sections[0]) == [("[1]", "aa")] and record.sections[0].heading == ""
+    head, *rest = parts_of(record)
+    assert head.text == "As [1] says." and [c.key for c in head.citations] == ["aa"] and [part.text for part in rest][:1] == ["Text."]
 
 
 def test_identifiers_of_entries():

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from retrieval_helpers import WordHashes, graph_of, sentences
 
 from graphkv import InputError, Segment, SegmentGraph
-from graphkv_retrieval import BM25Retriever, DenseRetriever, HybridRetriever, mention_edges, nearest_edges
+from graphkv_retrieval import BM25Retriever, DenseRetriever, Hit, HybridRetriever, Retriever, mention_edges, nearest_edges
+from graphkv_retrieval.base import corpus_digest, searchable_texts
+from graphkv_retrieval.bm25 import MOST_WORDS
+from graphkv_retrieval.hybrid import DEPTH
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
@@ -39,6 +46,52 @@ def test_nearest_by_words() -> None:
     assert graph.with_edges([*graph.edges, *edges]).sources("s0") == ("s1", "s3")
 
 
+def by_every_score(retriever: BM25Retriever, texts: list[str], k: int) -> list[list[Hit]]:
+    """The neighbours by BM25 from the scores of all segments."""
+    index, found = retriever._index, []
+    frequency = np.diff(index.scores["indptr"])
+    for row, text in enumerate(texts):
+        words = {index.vocab_dict[word] for word in text.lower().split() if word in index.vocab_dict}
+        shared = sorted((word for word in words if frequency[word] > 1), key=lambda word: (frequency[word], word))
+        scores = index.get_scores_from_ids(shared[:MOST_WORDS])
+        scores = np.minimum(scores / scores[row], 1) if scores[row] else scores
+        best = [other for other in np.argsort(-scores, kind="stable") if other != row and scores[other] > 0]
+        found.append([Hit(retriever.ids[other], float(scores[other])) for other in best[:k]])
+    return found
+
+
+ZIPF = st.integers(0, 63).map(lambda draw: f"w{draw.bit_length()}{'abcd'[draw % 4] if draw > 15 else ''}")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(ZIPF, min_size=1, max_size=8).map(" ".join), min_size=1, max_size=60), st.integers(1, 8))
+def test_bm25_leaves_out_nothing(texts: list[str], k: int) -> None:
+    """Some words rare and some in nearly every text, and many equal scores: what is skipped could not have been among the best."""
+    graph = graph_of(texts)
+    retriever = BM25Retriever.build(graph)
+    assert retriever.neighbours(graph, k) == by_every_score(retriever, texts, k)
+
+
+def test_bm25_leaves_out_nothing_that_is_as_like_as_can_be() -> None:
+    """A long segment gets less for its words than several others do, which are all as like it as can be: the first of them count."""
+    long = "rare common " + " ".join(f"word{i}" for i in range(60))
+    for first in ("common rare of", "common common common common"):  # less than the next ones; without the rare word
+        texts = [first, *["rare rare rare rare"] * 3, long, *["common"] * 10, *["other"] * 25]
+        hits = BM25Retriever.build(graph_of(texts)).neighbours(graph_of(texts), 2)[4]
+        assert hits == [Hit("s0", 1.0), Hit("s1", 1.0)]
+
+
+def test_bm25_walks_only_what_it_must() -> None:
+    texts = [f"the paper of group{i // 4} and person{i // 8}" for i in range(800)]
+    graph = graph_of(texts)
+    retriever = BM25Retriever.build(graph)
+    asked, likest = [], retriever._likest
+    plain = likest._asked
+    likest._asked = lambda rows, sums, words: (asked.append((len(rows), len(words))), plain(rows, sums, words))[1]  # type: ignore[method-assign,func-returns-value]
+    assert retriever.neighbours(graph, 3) == by_every_score(retriever, texts, 3)
+    assert set(asked) == {(4, 4)}, "the four of a group, and four words that all have"
+
+
 def test_mutual_edges() -> None:
     graph = graph_of(["red maples", "red maples too", "red maples too and more of them"])
     every, mutual = nearest_edges(graph, 1), nearest_edges(graph, 1, mutual=True)
@@ -50,6 +103,54 @@ def test_nearest_by_both() -> None:
     both = HybridRetriever([BM25Retriever.build(graph), DenseRetriever.build(graph, WordHashes())])
     edges = nearest_edges(graph, 2, retriever=both)
     assert len(edges) == 100 and all(edge[0] != edge[1] and (edge.weight or 0) <= 2 / 61 for edge in edges)
+
+
+class Counted(Retriever):
+    """Finds the next few segments, and counts the rankings that are in memory at once."""
+
+    class Ranking(list[Hit]):
+        """A list that can be referred to weakly."""
+
+    def __init__(self, graph: SegmentGraph) -> None:
+        super().__init__(graph.ids, corpus_digest(graph.ids, searchable_texts(graph)))
+        self.live: weakref.WeakValueDictionary[int, Counted.Ranking] = weakref.WeakValueDictionary()
+        self.most = 0
+
+    def save(self, folder: str | Path) -> None:
+        raise NotImplementedError
+
+    def _search(self, questions, k):  # type: ignore[no-untyped-def]
+        raise NotImplementedError
+
+    def _neighbours(self, texts, first, k):  # type: ignore[no-untyped-def]
+        found = []
+        for row in range(first, first + len(texts)):
+            ranking = self.Ranking(Hit(id, 1.0) for id in self.ids[row + 1 : row + 4])
+            self.live[id(ranking)] = ranking
+            found.append(ranking)
+        self.most = max(self.most, len(self.live))
+        return found
+
+
+def test_the_memory_of_a_hybrid_does_not_grow_with_the_graph() -> None:
+    graph = graph_of(["x"] * 20_000)
+    parts = [Counted(graph), Counted(graph)]
+    found = HybridRetriever(parts).neighbours(graph, 2)
+    assert [[hit.id for hit in hits] for hits in found[9_999:10_001]] == [["s10000", "s10001"], ["s10001", "s10002"]]
+    assert all(part.most <= 600 for part in parts)
+
+
+def test_block_by_block_is_the_same_as_at_once() -> None:
+    texts = sentences(700)
+    graph = graph_of(texts)
+    parts = [BM25Retriever.build(graph), DenseRetriever.build(graph, WordHashes())]
+    both, calls = HybridRetriever(parts), []
+    found = both.neighbours(graph, 3, lambda done, total: calls.append((done, total)))
+    assert found == both._fused([part._neighbours(texts, 0, DEPTH) for part in parts], 3)
+    assert calls == [(256, 700), (512, 700), (700, 700)]
+    again: list[tuple[int, int]] = []
+    nearest_edges(graph, 3, retriever=both, progress=lambda done, total: again.append((done, total)))
+    assert again == calls
 
 
 def test_ten_thousand_segments_take_seconds() -> None:

@@ -100,7 +100,7 @@ class Fixed(Retriever):
     def _search(self, questions, k):  # type: ignore[no-untyped-def]
         return [self.ranking[:k] for _ in questions]
 
-    def _neighbours(self, texts, k):  # type: ignore[no-untyped-def]
+    def _neighbours(self, texts, first, k):  # type: ignore[no-untyped-def]
         return [self.ranking[:k] for _ in texts]
 
 

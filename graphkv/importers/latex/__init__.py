@@ -7,6 +7,7 @@
     scan.py           source, token by token
     macros.py         a paper's own macros, expanded within bounds
     commands.py       what LaTeX's own commands come to in a text
+    algorithms.py     the commands of algorithms
     cite.py           the citation commands
     numbers.py        cross-references
     parts.py          title, abstract and sections, cut apart

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
+from graphkv.importers.latex.algorithms import algorithm_commands
 from graphkv.importers.latex.macros import Command, Definitions, Macro
 from graphkv.importers.latex.marks import FIXED, LINE, LITERAL, PART, SOFT, mark
 from graphkv.importers.latex.numbers import Numbers
@@ -13,22 +14,24 @@ from graphkv.importers.latex.scan import Scanner
 from graphkv.importers.latex.text import INSIDE_MATHEMATICS, MATHEMATICS, TABLES
 
 _SILENT = {
-    "": r"""maketitle tableofcontents listoffigures listoftables appendix clearpage newpage cleardoublepage pagebreak nopagebreak noindent indent centering
+    "": r"""maketitle tableofcontents listoffigures listoftables clearpage newpage cleardoublepage pagebreak nopagebreak noindent indent centering
         raggedright raggedleft hline selectfont balance vfill hfill frontmatter mainmatter backmatter bigskip medskip smallskip protect relax leavevmode
         makeatletter makeatother expandafter global long outer ignorespaces unskip null strut sloppy fussy flushbottom raggedbottom onecolumn
         footnotesize scriptsize tiny small normalsize large Large LARGE huge Huge bf it tt rm sf sl sc em bfseries itshape ttfamily rmfamily sffamily
-        scshape slshape upshape mdseries normalfont boldmath unboldmath doublespacing singlespacing onehalfspacing""",
+        scshape slshape upshape mdseries normalfont boldmath unboldmath doublespacing singlespacing onehalfspacing qed qedhere @ hfil vfil hss vss break
+        nobreak goodbreak smallbreak medbreak bigbreak begingroup endgroup bgroup egroup samepage twocolumn FloatBarrier columnbreak endinput
+        IEEEpeerreviewmaketitle IEEEoverridecommandlockouts aftergroup flushleft flushright""",
     "m": r"""bibliographystyle pagestyle thispagestyle pagenumbering stepcounter refstepcounter hypersetup graphicspath arrayrulecolor cline
         hyphenation newlength newcounter newsavebox usetikzlibrary tikzset pgfplotsset lstset geometry linespread phantom hphantom vphantom markright
         index theoremstyle setcitestyle citestyle bibliography nobibliography includeonly DeclareGraphicsExtensions selectlanguage thanks Thanks email
         orcid orcidID inst institute authorrunning titlerunning affiliation IEEEauthorblockA acmYear acmISBN acmPrice acmBooktitle acmJournal acmVolume
         acmNumber acmArticle acmMonth copyrightyear setcopyright titlenote authornote subjclass pacs preprint keywordname urlstyle usefonttheme
         usetheme lstdefinestyle nocopyright BibitemShut input include subfile externaldocument defbibheading NeedsTeXFormat cortext corref fntext fnref
-        ead tnotetext tnoteref footmark crefalias bstctlcite nopagecolor""",
+        ead tnotetext tnoteref footmark crefalias bstctlcite nopagecolor IEEEauthorrefmark noop noopsort SortNoop @gobble""",
     "om": r"""usepackage RequirePackage documentclass documentstyle LoadClass addbibresource color pagecolor rowcolor cellcolor columncolor captionsetup affil address
         todo ccsdesc contentsline titlespacing shortauthors""",
     "mm": r"""setlength addtolength setcounter addtocounter settowidth fontsize PassOptionsToPackage markboth colorlet lstdefinelanguage icmlaffiliation
-        icmlcorrespondingauthor DeclareFieldFormat crefname Crefname defcitealias""",
+        icmlcorrespondingauthor DeclareFieldFormat crefname Crefname defcitealias futurelet @gobbletwo""",
     "sm": "vspace hspace",
     "soom": "includegraphics",
     "o": "footnotemark toprule midrule bottomrule addlinespace printbibliography allowdisplaybreaks",
@@ -51,6 +54,10 @@ _PRINTED = {
     "omomom": "multirow",
     "m": "IEEEauthorblockN name centerline uppercase MakeUppercase ensuremath mbox hbox fbox url path bibnamefont bibfnamefont citenamefont",
 }
+_ABBREVIATIONS = {  # of the styles of conferences; a point behind one is not doubled
+    "eg": "e.g.", "Eg": "E.g.", "ie": "i.e.", "Ie": "I.e.", "cf": "cf.", "Cf": "Cf.", "etc": "etc.", "vs": "vs.", "wrt": "w.r.t.", "dof": "d.o.f.",
+    "iid": "i.i.d.", "etal": "et al.", "onedot": ".",
+}  # fmt: skip
 _FIRST_PRINTED = {"mm": "texorpdfstring"}
 _ENVIRONMENTS = {
     "tabular": "om", "tabular*": "mom", "tabularx": "mom", "tabulary": "mom", "longtable": "om", "array": "om", "tblr": "om", "supertabular": "m",
@@ -59,8 +66,9 @@ _ENVIRONMENTS = {
     "thebibliography": "m", "list": "mm", "tcolorbox": "o", "sidewaystable": "o", "threeparttable": "o", "algorithmic": "o", "fboxrule": "m",
 }  # fmt: skip
 _KEPT = TABLES | MATHEMATICS | INSIDE_MATHEMATICS
+_KEYWORDS = frozenset(("keywords", "IEEEkeywords", "keyword", "Keywords"))
 _LISTS = frozenset(("itemize", "enumerate", "description", "compactitem", "compactenum", "inparaenum"))
-_UNCOUNTED = MATHEMATICS | _LISTS | {"subfigure", "subtable", "proof", "theorem", "lemma", "definition", "proposition", "corollary", "remark"}
+_UNCOUNTED = MATHEMATICS | _LISTS | {"subfigure", "subtable", "proof"}
 _KNOWN = _KEPT | _LISTS | {"document", "abstract", "thebibliography"}
 _HEADINGS = {"part": 0, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4}
 _REFERENCES = ("ref", "eqref", "pageref", "vref", "vpageref", "nameref", "labelcref", "subref", "autoref", "cref", "Cref", "fref", "Fref")
@@ -88,8 +96,13 @@ def commands(literals: list[str], definitions: Definitions, numbers: Numbers) ->
     environments = _Environments(definitions, numbers)
 
     def heading(scanner: Scanner, name: str) -> str:
-        numbers.heading()
-        return mark(PART, f"{_HEADINGS[name]}{read_arguments(scanner, 'som')[-1]}")
+        star, _, title = read_arguments(scanner, "som")
+        numbers.heading(_HEADINGS[name], numbered=star is None)
+        return mark(PART, f"{_HEADINGS[name]}{title}")
+
+    def appendix(scanner: Scanner, name: str) -> str:
+        numbers.appendix()
+        return ""
 
     def caption(scanner: Scanner, name: str) -> str:
         arguments = read_arguments(scanner, "smom" if name == "captionof" else "som")
@@ -106,8 +119,10 @@ def commands(literals: list[str], definitions: Definitions, numbers: Numbers) ->
 
     return {
         **_plain_commands(),
+        **algorithm_commands(definitions),
         **dict.fromkeys(_HEADINGS, heading),
         **dict.fromkeys(_REFERENCES, reference),
+        "appendix": appendix,
         "caption": caption,
         "captionof": caption,
         "label": label,
@@ -119,7 +134,7 @@ def commands(literals: list[str], definitions: Definitions, numbers: Numbers) ->
 
 
 PROTECTED = frozenset(
-    (*_HEADINGS, *_REFERENCES, "paragraph", "subparagraph", "footnote", "title", "author", "caption", "abstract", "begin", "end", "item", "label", "par")
+    (*_HEADINGS, *_REFERENCES, "paragraph", "subparagraph", "footnote", "title", "author", "caption", "abstract", "begin", "end", "item", "label", "par", "onedot")
 ) | {"bibliography", "maketitle", "usepackage", "documentclass", "url", "href", "protect", "appendix"}
 """Commands that mean the same whatever a style makes of them."""
 
@@ -141,9 +156,12 @@ def _plain_commands() -> dict[str, Command]:
     for name, letter in (("title", "T"), ("author", "A"), ("date", "D"), ("acmDOI", "O"), ("icmltitle", "T")):
         table[name] = _front(letter)
     table.update(dict.fromkeys(("penalty", "vskip", "hskip", "kern", "mkern", "baselineskip", "parskip", "parindent"), _length))
+    table.update(dict.fromkeys(_ABBREVIATIONS, _abbreviation))
+    table["@ifnextchar"] = _if_next
     table["par"] = lambda scanner, name: "\n\n"
     table["enquote"] = lambda scanner, name: f"{{``{read_arguments(scanner, 'sm')[-1]}''}}"
-    table["keywords"] = lambda scanner, name: f"\n\nKeywords: {scanner.argument()}\n\n"
+    table["keywords"] = _keywords
+    table["sep"] = lambda scanner, name: ", "
     table["icmlauthor"] = lambda scanner, name: mark(PART, f"A{read_arguments(scanner, 'mm')[0]}")
     table["abstract"] = _abstract
     return table
@@ -165,6 +183,16 @@ def _printed(specification: str, which: int) -> Command:
         return f"{{{text}}}"
 
     return command
+
+
+def _abbreviation(scanner: Scanner, name: str) -> str:
+    text = _ABBREVIATIONS[name]
+    return (text[:-1] if scanner.peek() == "." else text) + (r"\xspace" if name == "onedot" else "")
+
+
+def _if_next(scanner: Scanner, name: str) -> str:
+    wanted, yes, no = scanner.argument(), scanner.argument(), scanner.argument()
+    return yes if scanner.peek() == wanted else no
 
 
 def _length(scanner: Scanner, name: str) -> str:
@@ -191,6 +219,11 @@ def _quantity(scanner: Scanner, name: str) -> str:
     return "{" + " ".join(re.sub(r"\\([A-Za-z]+)", r" \1 ", part or "") for part in parts) + "}"
 
 
+def _keywords(scanner: Scanner, name: str) -> str:
+    words = re.sub(r"\s*\\(?:and|sep)(?![A-Za-z@])\s*", ", ", scanner.argument())
+    return f"\n\nKeywords: {words}\n\n"
+
+
 def _abstract(scanner: Scanner, name: str) -> str:
     return mark(PART, "Z") + scanner.argument() + mark(PART, "Y") if scanner.group_ahead() else ""
 
@@ -214,15 +247,20 @@ class _Environments:
     def begin(self, scanner: Scanner, _: str) -> str:
         name = scanner.argument().strip()
         own = self._own(name)
-        self._numbers.begin(name, counted_elsewhere=bool(own) or name in _UNCOUNTED)
+        theorem = None if own or name in _KNOWN else self._definitions.theorems.get(name)
+        self._numbers.begin(name, counted_elsewhere=bool(own or theorem) or name in _UNCOUNTED)
         if own:
             return own[0].expand(scanner)[0]
-        read_arguments(scanner, _ENVIRONMENTS.get(name, "" if name in MATHEMATICS | INSIDE_MATHEMATICS else "o"))
+        if theorem:
+            title = scanner.option()
+            return f"\n\n{self._numbers.theorem(theorem)}{f' ({title})' if title else ''}. "
+        arguments = read_arguments(scanner, _ENVIRONMENTS.get(name, "" if name in MATHEMATICS | INSIDE_MATHEMATICS else "o"))
         if name in _KEPT:
             return f"{FIXED}\\begin{{{name}}}"
         if name in _LISTS:
             self._lists.append(0 if "enum" in name else None)
-        return {"document": mark(PART, "P"), "abstract": mark(PART, "Z"), "proof": "\n\nProof. ", "keywords": "\n\nKeywords: "}.get(name, "\n\n")
+        own_title = (arguments[0] or "").strip().rstrip(".") if name == "proof" else ""
+        return {"document": mark(PART, "P"), "abstract": mark(PART, "Z"), "proof": f"\n\n{own_title or 'Proof'}. "}.get(name, "\n\nKeywords: " if name in _KEYWORDS else "\n\n")
 
     def end(self, scanner: Scanner, _: str) -> str:
         name = scanner.argument().strip()

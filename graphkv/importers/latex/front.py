@@ -15,7 +15,8 @@ _USUAL_NAMES = frozenset(
 _ARXIV_ID = re.compile(r"\d{4}\.\d{4,5}(v\d+)?")
 _NO_PERSON = re.compile(
     r"(?i)\b(?:universit\w*|institut\w*|department|dept|school|faculty|college|lab\w*|center|centre|research|inc|corp\w*|ltd|gmbh|google|microsoft|"
-    r"academy|group|team|usa|uk|china|germany|france|canada|india|japan|italy|abstract|anonymous|member|fellow|student|email|correspond\w*)\b|[@\d/]"
+    r"academy|group|team|usa|uk|china|germany|france|canada|india|japan|italy|abstract|anonymous|member|fellow|student|email|correspond\w*|eth|kaist|"
+    r"epfl|inria|cnrs|csail|nvidia|openai|deepmind|alibaba|tencent|huawei|(?-i:MIT|TU|UC|IBM|CMU|NYU|UCLA|UCL|KIT|LMU|NEC|AI))\b|[@\d/]"
 )
 _MARKS = re.compile(r"\$[^$]*\$|[*†‡§¶∗⋆]|\^\S+|\([^()]*\)|\[[^\[\]]*\]")
 

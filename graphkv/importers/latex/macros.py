@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ USE_LIMIT = 100_000
 TOTAL_LIMIT = 2_000_000
 """Characters that all uses together may grow by, and ten times the source."""
 
+_OPTION = re.compile(r"(\w+)\s*=\s*\{?([^,{}]*)")
 _PARAMETER = re.compile(r"#(\d)|##")
 _ENDS_IN_WORD = re.compile(r"\\[A-Za-z@]+$")
 _XPARSE = re.compile(r"\s*([+!]?)([mosvO])(?:\{((?:[^{}]|\{[^{}]*\})*)\})?")
@@ -60,12 +62,30 @@ class Macro:
         return _fill(self.body, arguments), sum(map(len, arguments))
 
 
+@dataclass(frozen=True)
+class Theorem:
+    """An environment like a theorem: what it prints, what it is counted with (nothing if it has no number), and the heading within which it is."""
+
+    printed: str
+    counter: str = ""
+    within: str = ""
+
+
+_THEOREMS = {
+    name + star: Theorem(name.capitalize(), "" if star else name)
+    for name in ("theorem", "lemma", "definition", "proposition", "corollary", "remark", "example", "claim", "conjecture")
+    for star in ("", "*")
+}
+"""Those that classes define. In llncs, and where it is not said otherwise, each is counted for itself."""
+
+
 @dataclass
 class Definitions:
-    """What a paper has defined so far: macros, environments (what begins and what ends them) and switches (``\\newif``)."""
+    """What a paper has defined so far: macros, environments (what begins and what ends them), theorems and switches (``\\newif``)."""
 
     macros: dict[str, Macro] = field(default_factory=dict)
     environments: dict[str, tuple[Macro, str]] = field(default_factory=dict)
+    theorems: dict[str, Theorem] = field(default_factory=lambda: dict(_THEOREMS))
     switches: dict[str, bool] = field(default_factory=dict)
 
 
@@ -91,6 +111,9 @@ class Expander:
         note: called with a line for each macro that had to be given up.
         definitions: to go on with those of another source.
 
+    Attributes:
+        unknown: control words that only a style file knows, left out, with how often they stood there.
+
     Example:
         >>> Expander(r"\\newcommand{\\R}[1]{real #1} a \\R{b}", {}, print).expand()
         ' a real b'
@@ -105,6 +128,7 @@ class Expander:
         definitions: Definitions | None = None,
     ) -> None:
         self.definitions = definitions or Definitions()
+        self.unknown: Counter[str] = Counter()
         self._scanner = Scanner(source)
         self._commands = {**commands, **self._defining()}
         self._protected = protected | set(self._defining())
@@ -136,6 +160,8 @@ class Expander:
                     scanner.push(text)
                 else:
                     self._push(text, len(text))
+            elif not fixed and "@" in name[1:]:  # a style's own, which a document cannot write; \\@ alone only sets a space
+                self.unknown[name] += 1
             elif fixed or not self._condition(name):
                 out.append(f"\\{name}" + (" " if name.isalpha() and scanner.ends_here() else ""))
         if scanner.unbalanced:
@@ -183,7 +209,8 @@ class Expander:
         return name in ("else", "fi") or name in _CONDITIONS
 
     def _defining(self) -> dict[str, Command]:
-        new = dict.fromkeys(("newcommand", "renewcommand", "providecommand", "DeclareRobustCommand"), self._new_command)
+        names = ("newcommand", "renewcommand", "providecommand", "DeclareRobustCommand", "algnewcommand", "algrenewcommand")
+        new = dict.fromkeys(names, self._new_command)
         documents = ("NewDocumentCommand", "RenewDocumentCommand", "DeclareDocumentCommand", "ProvideDocumentCommand")
         theorems = dict.fromkeys(("newtheorem", "spnewtheorem", "declaretheorem"), self._new_theorem)
         return {
@@ -255,13 +282,22 @@ class Expander:
         return ""
 
     def _new_theorem(self, scanner: Scanner, name: str) -> str:
-        scanner.take("*")
+        counted = not scanner.take("*")
+        options = dict(_OPTION.findall(scanner.option() or "")) if name == "declaretheorem" else {}
         defined = scanner.argument().strip()
-        scanner.option()
-        printed = scanner.argument() if scanner.group_ahead() else defined.capitalize()
-        scanner.option()
-        begin = Macro((Parameter("o", r"\NoValue"),), f"\n\n{printed}\\IfNoValueTF{{#1}}{{}}{{ (#1)}}. ")
-        self.definitions.environments[defined] = (begin, "\n\n")
+        shared = options.get("sibling") or options.get("sharenumber") or options.get("numberlike") or scanner.option()
+        printed = options.get("name") or (scanner.argument() if name != "declaretheorem" and scanner.group_ahead() else defined.capitalize())
+        within = options.get("numberwithin") or options.get("parent") or scanner.option() or ""
+        if name == "spnewtheorem":  # the fonts of its heading and its text
+            scanner.argument()
+            scanner.argument()
+        theorems = self.definitions.theorems
+        theorem = Theorem(printed, defined if counted and options.get("numbered") != "no" else "", within.strip())
+        if shared is not None:  # one that counts with formulas or headings has a number that is not known
+            model = theorems.get(shared.strip(), Theorem(""))
+            theorem = Theorem(printed, model.counter, model.within)
+        theorems[defined] = theorem
+        self.definitions.environments.pop(defined, None)
         return ""
 
     def _new_switch(self, scanner: Scanner, name: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from graphkv.errors import DocumentError
+from graphkv.importers.latex.algorithms import with_lines
 from graphkv.importers.latex.bibliography import bibliography
 from graphkv.importers.latex.cite import Mention, Mentions
 from graphkv.importers.latex.commands import commands, with_citations
@@ -21,6 +23,8 @@ from graphkv.importers.latex.parts import Parts, split
 from graphkv.importers.latex.text import put_literals, tidy, to_text
 from graphkv.importers.reading import Reading
 from graphkv.importers.record import Citation, Record, Section
+
+_LISTED = 10
 
 
 def read(path: Path, root: Path, reading: Reading) -> Iterator[Record]:
@@ -46,13 +50,14 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Record]:
     definitions, numbers = Definitions(), Numbers()
     table, protected = with_citations(commands(source.literals, definitions, numbers), mentions.commands())
     try:
-        expanded = Expander(source.text, table, lambda what: reading.note(str(path), what), protected, definitions).expand()
+        expander = Expander(with_lines(source.text), table, lambda what: reading.note(str(path), what), protected, definitions)
+        expanded = expander.expand()
     except DocumentError as error:
         raise DocumentError(f"{path}: {error}") from None
     if mentions.unreadable:
         reading.skip(str(path), f"{mentions.unreadable} keys of citations that cannot be keys; is a brace missing?")
     parts = split(numbers.resolve(expanded), whole)
-    writer = _Writer(str(path), source.literals, mentions.found)
+    writer = _Writer(str(path), source.literals, mentions.found, expander.unknown)
     sections = writer.sections(parts.sections)
     abstract, cited = writer.text(parts.abstract)
     if cited:  # a section without heading stands in the paper's head, with its citations
@@ -68,18 +73,21 @@ def read(path: Path, root: Path, reading: Reading) -> Iterator[Record]:
     if not whole:
         reading.note(str(path), "included by no paper; read as one of its own")
     front = _record(path, root, parts, writer, reading)
+    if unknown := writer.unknown:
+        listed = ", ".join(f"\\{name} ({count})" for name, count in unknown.most_common(_LISTED))
+        reading.note(str(path), f"{len(unknown)} macros that nothing defines print nothing: {listed}{' ...' if len(unknown) > _LISTED else ''}")
     yield replace(front, abstract=abstract, sections=sections, references=references.references())
 
 
 class _Writer:
     """LaTeX to text with citations, for one paper."""
 
-    def __init__(self, where: str, literals: list[str], mentions: list[Mention]) -> None:
-        self._where, self._literals, self._mentions = where, literals, mentions
+    def __init__(self, where: str, literals: list[str], mentions: list[Mention], unknown: Counter[str]) -> None:
+        self._where, self._literals, self._mentions, self.unknown = where, literals, mentions, unknown
 
     def text(self, latex: str) -> tuple[str, tuple[Citation, ...]]:
         """Text, and where the citations stand in it."""
-        marked = tidy(to_text(latex, self._where))
+        marked = tidy(to_text(latex, self._where, self.unknown))
         pieces: list[str] = []
         citations: list[Citation] = []
         at = length = 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cache
 from typing import Any
 
 from graphkv.errors import DocumentError
 from graphkv.importers.latex.marks import CELL, GONE, LINE, LITERAL, NUMBERED, SOFT, only_text
+from graphkv.importers.latex.numbers import without_dangling
 
 MAX_DEPTH = 150
 """Braces and environments within each other. TeX itself stops at 255 groups."""
@@ -38,11 +40,12 @@ _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{")
 _ONLY_LAYOUT = re.compile(r"\\(?:nonumber|notag|displaystyle|textstyle|limits|label\{[^{}]*\})(?![A-Za-z])|" + GONE)
 
 
-def to_text(latex: str, where: str) -> str:
+def to_text(latex: str, where: str, unknown: Counter[str] | None = None) -> str:
     """The text that LaTeX sets, with the marks that are in it; white space still as it comes.
 
     Args:
         latex: clean and expanded. where: for messages.
+        unknown: macros that nobody knows and that have no argument, so that they print nothing, are counted in it.
 
     Raises:
         DocumentError: it is nested too deep.
@@ -65,6 +68,7 @@ def to_text(latex: str, where: str) -> str:
         raise DocumentError(f"{where}: groups or environments are nested {deepest:,} deep: expected at most {MAX_DEPTH}; is a brace missing?")
     walker, converter = _library()
     try:
+        converter.unknown = Counter() if unknown is None else unknown
         nodes = walker(latex).get_latex_nodes()[0]
         return str(converter.nodelist_to_text(nodes))
     except RecursionError:  # formulas that open and never close nest as well
@@ -106,16 +110,21 @@ def _library() -> tuple[Any, Any]:
 
     class Converter(latex2text.LatexNodes2Text):  # type: ignore[misc]
         in_table = 0
+        unknown: Counter[str]
 
         def nodelist_to_text(self, nodelist: Any) -> str:
             pieces: list[str] = []
-            unknown = False  # the last node was a macro that nobody knows: an option behind it is no text
-            for node in nodelist:
-                text = self.node_to_text(node)
-                if unknown and node.isNodeType(latexwalker.LatexCharsNode):
-                    text = re.sub(r"^\[[^\]\n]*\]", "", text)
+            last: Any = None  # a macro that nobody knows, if one stands in front: an option behind it is no text, a group is its argument
+            for node in [*nodelist, None]:
+                text = "" if node is None else self.node_to_text(node)
+                if last is not None and not (node and node.isNodeType(latexwalker.LatexGroupNode)):
+                    characters = node and node.isNodeType(latexwalker.LatexCharsNode) and not last.macro_post_space
+                    if characters and (option := re.match(r"\[[^\]\n]*\]", text)):
+                        text = text[option.end() :]
+                    else:
+                        self.unknown[last.macroname] += 1
                 pieces.append(text)
-                unknown = node.isNodeType(latexwalker.LatexMacroNode) and not node.macro_post_space and not self._is_known(node.macroname)
+                last = node if node and node.isNodeType(latexwalker.LatexMacroNode) and not self._is_known(node.macroname) else None
             return "".join(pieces)
 
         def _is_known(self, name: str) -> bool:
@@ -188,6 +197,7 @@ def tidy(text: str) -> str:
     text = re.sub(r"\n{2,}|\n", lambda found: "\n\n" if len(found.group()) > 1 else " ", text.replace(" \n", "\n").replace("\n ", "\n"))
     text = re.sub(f"§+ ?(?={GONE})", "", text)
     text = re.sub(r"(Appendix |Section )?§+ ?(?=“)", lambda found: found[1] or "Section ", text)
+    text = without_dangling(text)
     text = re.sub(f" ?{SOFT} ?(?=[(])", SOFT, text)
     text = re.sub(f"(?<=[\\s(\\[“‘{{$~{LINE}]){SOFT}|^{SOFT}", "", text).replace(SOFT, " ")
     text = re.sub(f"\\((?:\\s|{GONE}|[,;]|and){{0,20}}{GONE}(?:\\s|{GONE}|[,;]|and){{0,20}}\\)", "", text).replace(GONE, "")
