@@ -126,13 +126,14 @@ def _common(a: str, b: str) -> int:
 def merged(first: Record, second: Record) -> Record:
     """Two records of one work as one: the fuller text with its references, and whatever else either knows. The id is the first's."""
     body, other = (second, first) if second.size > first.size else (first, second)
+    headed = body.abstract or any(not section.heading for section in body.sections[:1])  # an abstract with citations is a first section
     aliases = dict.fromkeys((*first.aliases, second.id, *second.aliases))
     roles = {first.role, second.role}
     return replace(
         body,
         id=first.id,
         title=body.title or other.title,
-        abstract=body.abstract or other.abstract,
+        abstract=body.abstract if headed else other.abstract,
         sections=body.sections or other.sections,
         references=body.references or other.references,
         authors=body.authors or other.authors,
