@@ -269,11 +269,11 @@ def _longest_fitting(text: str, fits: Callable[[str], bool]) -> int:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences of `text`; put together they are `text` again. The boundaries are syntok's (numbers like $3.14 stay whole).
+    """Sentences of `text`; put together they are `text` again. The boundaries are syntok's (numbers like 3.14 stay whole).
 
     Example:
-        >>> split_sentences("It costs $3.14. Buy it!")
-        ['It costs $3.14. ', 'Buy it!']
+        >>> split_sentences("It costs 3.14 dollars. Buy it!")
+        ['It costs 3.14 dollars. ', 'Buy it!']
     """
     from syntok import segmenter
 
