@@ -103,6 +103,14 @@ def test_pipes_and_links_out_of_the_folder_are_not_opened(tmp_path, monkeypatch)
     assert [record.id for record in records] == ["papers", "part"] and set(opened) == {"main.tex", "part.tex"}
 
 
+def test_a_link_that_is_named_itself_is_read(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "m.tex").write_text(r"\documentclass{a}\begin{document}Text.\end{document}")
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "l.tex").symlink_to(tmp_path / "real" / "m.tex")
+    assert [found.item.id for found in gather([tmp_path / "named" / "l.tex"], Reading())] == ["l"]
+
+
 def test_left_overs_are_noted_and_each_file_is_looked_at_once(tmp_path, monkeypatch):
     for number in range(30):
         (tmp_path / f"p{number}" / "old").mkdir(parents=True)

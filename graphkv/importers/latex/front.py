@@ -27,8 +27,8 @@ def names(path: Path, root: Path, reading: Reading) -> tuple[str, tuple[str, ...
     The id is the path within `root` without its ending; a file that is called ``main.tex`` and the like, and is the only
     paper of its folder, is called by the folder.
     """
-    inside = path.resolve().relative_to(root.resolve())
-    folder = path.resolve().parent
+    folder = path.parent.resolve()  # a file that was named may be a link to anywhere
+    inside = (folder / path.name).relative_to(root.resolve())
     id = inside.with_suffix("").as_posix()
     others = [inside.as_posix()]
     if path.stem.lower() in _USUAL_NAMES and not _other_papers(path, root, reading):
