@@ -126,7 +126,8 @@ def _linked(graph: SegmentGraph, nearest: int | None, mentions: bool) -> Segment
     if nearest is not None:
         from graphkv_retrieval import nearest_edges
 
-        graph = merge_edges(graph, nearest_edges(graph, nearest))
+        with late_progress("finding neighbours") as progress:
+            graph = merge_edges(graph, nearest_edges(graph, nearest, progress=progress))
     return graph
 
 
