@@ -159,7 +159,7 @@ class _Builder:
 
     def _free(self, id: str, places: tuple[str, str], before: Record) -> str:
         """Another id for a record of another text: in its folder's name if it comes from another one, else with a number."""
-        elsewhere = f"{places[1]}/{id}"
+        elsewhere = f"{Path(places[1]).name}/{id}"
         if self._places.get(before.id, places)[1] != places[1] and elsewhere not in self.catalogue.records:
             return elsewhere
         number = max(2, len(self._texts[id]) + 1)

@@ -22,7 +22,7 @@ class Found:
     """An item and where it was found. Names in it mean what they mean in its `file`, else in its `folder`, else anywhere.
 
     Attributes:
-        folder: the name of the source folder, or of the folder of a source file.
+        folder: the source folder, or the folder of a source file.
     """
 
     item: Item
@@ -57,7 +57,7 @@ def gather(
             if named or path.resolve() not in reading.claimed:
                 try:
                     for item in read_file(path, root, reading, kind):
-                        yield Found(item, str(path), root.resolve().name)
+                        yield Found(item, str(path), str(root.resolve()))
                 except DocumentError as error:
                     if named:
                         raise
