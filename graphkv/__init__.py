@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         StoreWarning,
         UnsupportedModelError,
     )
-    from graphkv.graph import SegmentGraph
+    from graphkv.graph import Edge, SegmentGraph
     from graphkv.layout import Block, Layout
     from graphkv.layouts import LAYOUTS, make_layout
     from graphkv.prompt import PromptTemplate
@@ -41,6 +41,7 @@ __all__ = [
     "Block",
     "Document",
     "DocumentError",
+    "Edge",
     "FileStore",
     "GraphError",
     "GraphKV",
@@ -73,7 +74,7 @@ __all__ = [
 _HOMES = {
     "engine": ("GraphKV",),
     "errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
-    "graph": ("SegmentGraph",),
+    "graph": ("Edge", "SegmentGraph"),
     "layout": ("Block", "Layout"),
     "layouts": ("LAYOUTS", "make_layout"),
     "prompt": ("PromptTemplate",),

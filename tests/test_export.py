@@ -195,7 +195,7 @@ NODES = st.integers() | st.tuples(st.text(max_size=2), st.integers(0, 3)) | st.f
 @given(nodes=st.lists(NODES | st.sampled_from(["None", "nan", 1.5, ("a", (1, 2))]), min_size=1, max_size=6, unique=True), data=st.data(), kind=st.sampled_from([nx.DiGraph, nx.MultiDiGraph, nx.Graph]))
 @settings(max_examples=50, deadline=None)
 def test_networkx_graphs_of_any_nodes(nodes: list[Hashable], data: st.DataObject, kind: type[nx.Graph[Any]]) -> None:
-    """Written by networkx as node-link JSON and read back, or taken at once: the same graph under the nodes' string forms."""
+    """The same graph under the nodes' string forms; taken from its own networkx graph it stays the same."""
     source = kind()
     source.add_nodes_from((node, {"text": f"text of {node}", "title": "t", "year": 1}) for node in nodes)
     source.add_edges_from(data.draw(st.lists(st.tuples(st.sampled_from(nodes), st.sampled_from(nodes)), max_size=6)), kind="cites", weight=0.5)
