@@ -39,7 +39,7 @@ SHOWN = 200
 """Nodes up to which a graph is drawn as it is; of a larger one the sections are folded into their papers."""
 
 CIRCLE = 60
-"""Nodes up to which a graph with a cycle is drawn around a circle."""
+"""Nodes up to which a graph with a cycle is drawn around a circle, if most of them have edges."""
 
 MOST = 600
 """The most nodes of one drawing: the best-connected ones."""
@@ -138,9 +138,9 @@ def node_places(graph: SegmentGraph, *, column: float = 15.0, rows: int = 48) ->
     """
     network = graph.networkx
     network.remove_edges_from(list(nx.selfloop_edges(network)))
-    if not nx.is_directed_acyclic_graph(network) and len(graph) <= CIRCLE:
-        return _circle(graph)
     loose = [id for id in graph.ids if network.degree(id) == 0]
+    if not nx.is_directed_acyclic_graph(network) and len(graph) <= CIRCLE and 2 * len(loose) <= len(graph):
+        return _circle(graph)
     linked = network.subgraph([id for id in graph.ids if network.degree(id) > 0])
     rank = {id: i for i, id in enumerate(graph.ids)}
     columns: list[list[str]] = []

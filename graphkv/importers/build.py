@@ -188,19 +188,23 @@ class _Builder:
         for place in self.links:
             if isinstance(place.item, Link):
                 self._link(place.item, (place.file, place.folder), found)
+        self._note_lost(found, policies)
         for id, of in parts.items():
             for part in of[1:]:
                 found.add_missing(id, part.id, "section_of")
         segments = [_segment(part, self.catalogue.records[id], cited) for id, of in parts.items() for part in of]
         graph = SegmentGraph(segments, found.edges())
         if policies is not None:
-            named = Counter(edge.kind for edge in graph.edges if edge.kind in DERIVED and edge.kind not in policies)
-            if named and "cites" in policies:
-                kinds = ", ".join(f"{count} {kind}" for kind, count in named.items())
-                self.reading.note("--edges", f"edges of kinds that policies compute are not taken for citations and are left out: {kinds}")
             graph = with_policies(graph, policies)
         self.report.count(graph)
         return Build(graph, self.report)
+
+    def _note_lost(self, found: _Edges, policies: Sequence[str] | None) -> None:
+        """Edges of the data that no policy will take, because they are called like computed ones."""
+        named = Counter(edge.kind for edge in found.edges() if edge.kind in DERIVED and edge.kind not in (policies or ()))
+        if named and policies and "cites" in policies:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in named.items())
+            self.reading.note("--edges", f"edges of kinds that policies compute are not taken for citations and are left out: {kinds}")
 
     def _match(self, record: Record, references: References) -> dict[str, list[tuple[Reference, Record]]]:
         """For each key of a record, the records that it means; works that are known from their entry only become records."""
