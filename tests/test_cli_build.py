@@ -164,6 +164,8 @@ def test_an_index_is_built_once_and_asked(graph: Path, tmp_path: Path) -> None:
     assert good("index", graph, "-o", dense, "--method", "hybrid", "--embedder", "engine", "--kind", "flat")["method"] == "hybrid"
     answer = good("ask", graph, "Which lab does Delta Thunder come from?", "--retrieve", 3, "--index", dense, "--store", "memory", "--context-tokens", 120)
     assert 1 <= len(answer["segments"]) <= 2
+    shown = good("show", graph, "Which lab does Delta Thunder come from?", "--retrieve", 3, "--index", dense, "--out", tmp_path / "show")
+    assert shown["segments"] == 3
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def show(
     asked = question or (chosen.question if chosen is not None else None)
     retrieval = retrieval_of(retrieve, index, expand, expand_hops, context_tokens)
     graph = part_of(graph, ego, hops, direction, path)
-    engine = load_engine(model, dtype, max_segment_tokens, weights=False)
+    engine = load_engine(model, dtype, max_segment_tokens, weights=index is not None)  # an index may embed the question with the model
     if retrieval is not None:
         if asked is None:
             raise InputError("--retrieve needs a question to retrieve for")
