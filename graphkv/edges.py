@@ -215,16 +215,20 @@ def between(graph: SegmentGraph, first: str, second: str) -> SegmentGraph:
 
 
 def segments_of(graph: SegmentGraph, id: str) -> list[str]:
-    """The segments of a paper, in the graph's order, or the one segment that has this id.
+    """The segments of a paper, in the graph's order, or the one segment that has this id; a paper may also be named by its title.
 
     Raises:
-        GraphError: neither; close ids are named.
+        GraphError: there is none; close ids and titles are named.
     """
+    if id not in graph:
+        titled = next((s.id for s in graph if home_of(s) is None and (s.title or "").casefold() == id.casefold()), id)
+        id = id if any(home_of(s) == id for s in graph) else titled
     found = [s.id for s in graph if s.id == id or home_of(s) == id]
     if not found:
         import difflib
 
-        close = difflib.get_close_matches(id, graph.ids, n=3)
+        names = [name for s in graph if home_of(s) is None for name in (s.id, s.title) if name]
+        close = difflib.get_close_matches(id, names, n=3)
         raise GraphError(f"no paper or segment {id!r} in the graph" + (f"; close: {', '.join(map(repr, close))}" if close else ""))
     return found
 

@@ -25,7 +25,7 @@ READER_COLOURS = {"reads others": "#e76f51", "reads no other": "#2a9d8f"}
 
 EDGE_COLOURS = {
     "cites": "#6c757d",
-    "links": "#6c757d",
+    "links": "#2a6f97",
     "section_of": "#d8b08c",
     "next": "#c9ada7",
     "cited_by": "#9b5de5",

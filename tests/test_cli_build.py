@@ -63,7 +63,7 @@ def test_build_tells_what_it_found_and_left_out(tmp_path: Path) -> None:
     report = tmp_path / "new" / "report.json"
     done = run("build", folder, "-o", tmp_path / "g.jsonl", "--report", report)
     assert done.exit_code == 0, done.output
-    assert "2 records: 2 segments" in done.output and "unresolved: " in done.output and "skipped: " in done.output and "wrote" in done.output
+    assert "2 records: 2 segments (2 document); 1 edge (1 links)" in done.output and "2 references and links: 1 to records of the sources (1 by name), 1 unresolved" in done.output and "unresolved: " in done.output and "skipped: " in done.output and "wrote" in done.output
     written = json.loads(report.read_text())
     assert [u["name"] for u in written["unresolved"]] == ["c"] or [u["name"] for u in written["unresolved"]] == ["c.md"]
     assert len(written["skipped"]) == 1 and not list(report.parent.glob(".*"))
@@ -76,6 +76,7 @@ def test_policies_budgets_and_parts(graph: Path, tmp_path: Path) -> None:
     assert good("build", turned, "-o", tmp_path / "one.jsonl", "--max-sources", 1)["edges"] == {"cited_by": 3}
     assert good("build", turned, "-o", tmp_path / "few.jsonl", "--max-tokens", 60)["edges"]["cited_by"] < 5
     assert good("build", graph, "-o", tmp_path / "ego.jsonl", "--ego", "pearl_hazel", "--hops", 2)["segments"] == {"paper": 3}
+    assert good("build", graph, "-o", tmp_path / "ego.jsonl", "--ego", "pearl HAZEL", "--direction", "sources")["segments"] == {"paper": 2}
     path = good("build", graph, "-o", tmp_path / "path.jsonl", "--path", "pearl_hazel", "--path", "ruby_geyser")
     assert path["segments"] == {"paper": 3} and path["edges"] == {"cites": 2}
     near = good("build", graph, "-o", tmp_path / "near.jsonl", "--nearest", 2, "--mentions")
@@ -100,9 +101,10 @@ def test_what_is_read_is_never_written_over(graph: Path, tmp_path: Path) -> None
         assert done.exit_code == 2 and "would be overwritten" in done.output and graph.read_bytes() == before
     done = run("build", graph, "-o", tmp_path / "x.jsonl", "--report", tmp_path)
     assert done.exit_code == 2 and "is a folder" in done.output and not (tmp_path / "x.jsonl").exists()
-    for _ in range(2):  # what the first run wrote is not read by the second
-        found = good("build", tmp_path, "-o", tmp_path / "all.graphml", "--report", tmp_path / "report.json")
-        assert found["totals"]["records"] == 8 and not found["skipped"]
+    for arguments in (("-o", tmp_path / "new" / "all.graphml"), ("-o", tmp_path.parent / "x.jsonl", "--report", tmp_path / "report.json")):
+        done = run("build", tmp_path, *arguments)  # the next build would read it
+        assert done.exit_code == 2 and "would lie in the source folder" in done.output
+    assert [p.name for p in tmp_path.iterdir()] == [graph.name]
 
 
 def test_documents_that_also_have_a_question_are_documents(tmp_path: Path) -> None:
@@ -178,6 +180,9 @@ def test_an_index_is_built_once_and_asked(graph: Path, tmp_path: Path) -> None:
         (("build", PAPERS, "--references", "some"), "unknown setting of references"),
         (("build", PAPERS, "--edge", "cites"), "--edge needs FIELD=FIELD"),
         (("build", PAPERS, "--ego", "violet"), "no paper or segment 'violet' in the graph; close: 'violet_oak'"),
+        (("build", PAPERS, "--ego", "Violet Oaks"), "close: 'Violet Oak'"),
+        (("build", PAPERS, "--hops", "2"), "it needs --ego ID"),
+        (("show", PAPERS, "--direction", "up"), "it needs --ego ID"),
         (("build", PAPERS, "--path", "violet_oak"), "--path needs two papers"),
         (("build", PAPERS, "--max-file-size", "huge"), "huge"),
         (("ask", PAPERS, "Who?", "--expand", "hops"), "it needs --retrieve"),

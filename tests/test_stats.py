@@ -81,6 +81,6 @@ def test_the_command(tmp_path: Path) -> None:
     assert numbers["edges"]["total"] == 1 and [c["layout"] for c in numbers["layouts"]] == ["sequential", "block", "graph"]
     assert all(c["fits"] and c["flops"] > 0 and c["kv_bytes"] > 0 for c in numbers["layouts"])
     shown = CliRunner().invoke(app, ["stats", str(file), "--ego", "a", "--hops", "0", "-l", "graph"])
-    assert shown.exit_code == 0 and "1 segments" in shown.output
+    assert shown.exit_code == 0 and "1 segment (1 document) of 1 document, 0 edges, no cycle" in shown.output
     wrong = CliRunner().invoke(app, ["stats", str(file), "--ego", "a", "--path", "b"])
     assert wrong.exit_code == 2 and "different parts" in wrong.output

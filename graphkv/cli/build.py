@@ -36,8 +36,8 @@ def build(
     reverse: Annotated[bool, typer.Option("--reverse", help="Edges of graph files run from the reader to what it reads (citing → cited).")] = False,
     edge_pair: Annotated[list[str] | None, typer.Option("--edge", metavar="FIELD=FIELD", help="LangChain documents: metadata that names others, as cites=$id.", show_default=False)] = None,
     ego: Ego = None,
-    hops: Hops = 1,
-    direction: Direction = "both",
+    hops: Hops = None,
+    direction: Direction = None,
     path: PathEnds = None,
     max_sources: Annotated[int | None, typer.Option(help="The most sources of one segment; the strongest stay.", min=1, show_default=False)] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The most tokens that one segment's sources have together, by the model's tokenizer.", min=1, show_default=False)] = None,
@@ -55,7 +55,7 @@ def build(
     \b
     $ graphkv build graphkv/demo/latex -o graph.jsonl
     8 records: 8 segments (8 paper); 5 edges (5 cites)
-    5 references and links: 5 to records of the sources (5 by title), 0 lead out of the sources
+    5 references and links: 5 to records of the sources (5 by title)
     5 in-text citations: 5 resolved
     wrote graph.jsonl
     """
@@ -77,7 +77,6 @@ def build(
             reverse=reverse,
             edge_pairs=pairs,
             max_bytes=parse_size(max_file_size),
-            leave_out=[*written, *([report] if report else [])],
             progress=progress,
         )
     graph = _linked(built.graph, nearest, mentions)
@@ -106,6 +105,9 @@ def _check_files(files: Sequence[Path], sources: Sequence[Path]) -> None:
             raise InputError(f"{file} is a folder: expected the name of a file to write")
         if file.resolve() in named:
             raise InputError(f"{file} is one of the sources and would be overwritten: name another file with --out")
+        for folder in named:
+            if file.resolve().is_relative_to(folder):
+                raise InputError(f"{file} would lie in the source folder {folder} and be read as one of its documents the next time: name a file outside of it")
 
 
 def _pair(text: str) -> tuple[str, str]:

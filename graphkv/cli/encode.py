@@ -27,7 +27,7 @@ from graphkv.progress import late_progress
 
 
 def encode(
-    docs: Annotated[Path, typer.Argument(help="Documents as JSON Lines.", show_default=False)],
+    docs: Annotated[Path, typer.Argument(help="Documents as JSON Lines, or anything that `graphkv build` reads.", show_default=False)],
     store: StorePlace = None,
     layout: Annotated[str, typer.Option("--layout", "-l", help="The layout that will be asked with.")] = "graph",
     option: LayoutOptions = None,

@@ -11,13 +11,16 @@ from graphkv.errors import InputError
 if TYPE_CHECKING:
     from graphkv.graph import SegmentGraph
 
-Ego = Annotated[str | None, typer.Option("--ego", metavar="ID", help="Only the part around this paper.", show_default=False)]
-Hops = Annotated[int, typer.Option("--hops", help="With --ego: how many edges away.", min=0)]
-Direction = Annotated[str, typer.Option("--direction", help="With --ego: sources (what it reads), targets (its readers), both.")]
-PathEnds = Annotated[list[str] | None, typer.Option("--path", metavar="ID", help="Given twice: only the shortest paths between two papers.", show_default=False)]
+Ego = Annotated[str | None, typer.Option("--ego", metavar="ID", help="Only the part around this paper; its id (as in the graph's file) or its title.", show_default=False)]
+Hops = Annotated[int | None, typer.Option("--hops", help="With --ego: how many edges away.", min=0, show_default="1")]
+Direction = Annotated[str | None, typer.Option("--direction", help="With --ego: sources (what it reads), targets (its readers), both.", show_default="both")]
+PathEnds = Annotated[
+    list[str] | None,
+    typer.Option("--path", metavar="ID", help="Given twice: only the shortest paths between two papers: their heads, and the segments that join them.", show_default=False),
+]
 
 
-def part_of(graph: SegmentGraph, id: str | None, hops: int, direction: str, path: list[str] | None) -> SegmentGraph:
+def part_of(graph: SegmentGraph, id: str | None, hops: int | None, direction: str | None, path: list[str] | None) -> SegmentGraph:
     """The part that the options name, or the whole graph.
 
     Raises:
@@ -27,8 +30,10 @@ def part_of(graph: SegmentGraph, id: str | None, hops: int, direction: str, path
 
     if id is not None and path:
         raise InputError("--ego and --path choose different parts: give one of them")
+    if id is None and (hops is not None or direction is not None):
+        raise InputError(f"--{'hops' if hops is not None else 'direction'} says how far around a paper: it needs --ego ID")
     if path:
         if len(path) != 2:
             raise InputError(f"--path needs two papers, got {len(path)}: --path FIRST --path SECOND")
         return between(graph, *path)
-    return graph if id is None else ego(graph, id, hops=hops, direction=direction)  # type: ignore[arg-type]  # checked there
+    return graph if id is None else ego(graph, id, hops=1 if hops is None else hops, direction=direction or "both")  # type: ignore[arg-type]  # checked there

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from graphkv.cli.common import quiet
 from graphkv.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class Retrieval:
     def _retriever(self, engine: GraphKV, graph: SegmentGraph) -> Retriever | None:
         from graphkv_retrieval import open_index
 
-        return None if self.index is None else open_index(self.index, graph, model=engine.model)
+        if self.index is None:
+            return None
+        with quiet(f"opening {self.index}"):
+            return open_index(self.index, graph, model=engine.model)
 
 
 def retrieval_of(k: int | None, index: Path | None, expand: str, hops: int, max_tokens: int | None) -> Retrieval | None:

@@ -22,8 +22,8 @@ def stats(
     docs: Annotated[Path, typer.Argument(help="A graph, or anything that `graphkv build` reads.", show_default=False)],
     layout: Annotated[list[str] | None, typer.Option("--layout", "-l", help="Show its cost; may be given several times.", show_default=", ".join(DEFAULT))] = None,
     ego: Ego = None,
-    hops: Hops = 1,
-    direction: Direction = "both",
+    hops: Hops = None,
+    direction: Direction = None,
     path: PathEnds = None,
     model: Model = None,
     dtype: Dtype = None,
@@ -39,7 +39,7 @@ def stats(
     \b
     $ graphkv stats graph.jsonl
     8 segments (8 paper) of 8 documents, 5 edges (5 cites), no cycle
-    3 components, the largest has 5 segments, 1 stand alone
+    3 components, the largest has 5 segments; 1 alone
     a segment reads 0.62 (median 1, at most 1), is read by 0.62 (median 0, at most 3)
     413 tokens, a segment has 51.62 (median 52.5, at most 66)
     layout      tokens  positions  KV MiB  prefill GFLOP
@@ -65,6 +65,8 @@ def stats(
 
 
 def _text(numbers: dict[str, Any]) -> str:
+    from graphkv.importers.report import plural
+
     segments, edges, components, tokens = (numbers[key] for key in ("segments", "edges", "components", "tokens"))
     reads, read_by = numbers["sources"], numbers["readers"]
 
@@ -74,11 +76,11 @@ def _text(numbers: dict[str, Any]) -> str:
     def spread(of: dict[str, float]) -> str:
         return f"{of['mean']:,} (median {of['median']:,g}, at most {of['max']:,})"
 
+    of = f"{plural(segments['total'], 'segment')}{kinds(segments['roles'])} of {plural(numbers['documents'], 'document')}"
     return "\n".join(
         (
-            f"{segments['total']:,} segments{kinds(segments['roles'])} of {numbers['documents']:,} documents, {edges['total']:,} edges{kinds(edges['kinds'])}, "
-            + ("with cycles" if numbers["cycles"] else "no cycle"),
-            f"{components['total']:,} components, the largest has {components['largest']:,} segments, {components['alone']:,} stand alone",
+            f"{of}, {plural(edges['total'], 'edge')}{kinds(edges['kinds'])}, {'with cycles' if numbers['cycles'] else 'no cycle'}",
+            f"{plural(components['total'], 'component')}, the largest has {plural(components['largest'], 'segment')}; {components['alone']:,} alone",
             f"a segment reads {spread(reads)}, is read by {spread(read_by)}",
             f"{tokens['total']:,} tokens, a segment has {spread(tokens)}",
         )

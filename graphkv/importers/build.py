@@ -41,7 +41,6 @@ def build_graph(
     reverse: bool = False,
     edge_pairs: Sequence[tuple[str, str]] = (),
     max_bytes: int = MAX_BYTES,
-    leave_out: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> Build:
     """Make one graph of files and folders.
@@ -56,7 +55,7 @@ def build_graph(
         edges: names of :data:`graphkv.edges.POLICIES`. Without them: every edge that was found, and sections read the head of their paper.
         reverse: edges of graph files run from the reader to what is read (citing → cited).
         edge_pairs: for LangChain documents, ``(metadata field, metadata field or "$id")``.
-        max_bytes: larger files and longer lines are refused. leave_out: files in the folders that are not read.
+        max_bytes: larger files and longer lines are refused.
         progress: called with (files read, files to read).
 
     Raises:
@@ -70,7 +69,7 @@ def build_graph(
     if not paths:
         raise InputError("no sources: name at least one file or folder")
     reading = Reading(max_bytes=max_bytes, reverse=reverse, edge_pairs=tuple(edge_pairs))
-    items = gather(paths, reading, format=format, leave_out=leave_out, progress=progress)
+    items = gather(paths, reading, format=format, progress=progress)
     return build_records(items, reading, sections=sections, references=references, edges=edges, what=", ".join(map(str, paths)))
 
 
@@ -219,7 +218,9 @@ class _Builder:
                     self.reading.note(record.where or record.id, f"{reference.target!r} could mean {', '.join(r.id for r in records)}; the first is taken")
                     records = records[:1]
                 meant[reference.key] = [(reference, r) for r in records]
-                if records[0].where != _ENTRY:
+                if records[0].where == _ENTRY:
+                    self.report.outside += 1
+                else:
                     matched += 1
                     self.report.matched[how] += 1
                 continue
@@ -230,6 +231,7 @@ class _Builder:
                 entry = stub(reference, self._entry_id(record, reference), _ENTRY)
                 self.catalogue.add(entry)
                 self.report.entries += 1
+                self.report.outside += 1
                 meant[reference.key] = [(reference, entry)]
             else:
                 name = reference.title or reference.text or reference.key

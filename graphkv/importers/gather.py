@@ -31,7 +31,7 @@ class Found:
 
 
 def gather(
-    sources: Sequence[Path], reading: Reading, *, format: str | None = None, leave_out: Sequence[Path] = (), progress: Progress | None = None
+    sources: Sequence[Path], reading: Reading, *, format: str | None = None, progress: Progress | None = None
 ) -> Iterator[Found]:
     """Everything in the sources, each item with the place where it was found.
 
@@ -39,7 +39,6 @@ def gather(
 
     Args:
         sources: files and folders. format: of the files; without it their endings decide.
-        leave_out: files that are not read though they lie in a folder (the output of an earlier run).
         progress: called with (files read, files to read).
 
     Raises:
@@ -47,8 +46,7 @@ def gather(
     """
     if format is not None and format not in FORMATS:
         raise InputError(one_of("format", format, FORMATS))
-    hidden = {path.resolve() for path in leave_out}
-    plans = [(source, _files(source, reading, format, hidden)) for source in sources]
+    plans = [(source, _files(source, reading, format)) for source in sources]
     total, done = sum(len(files) for _, files in plans), 0
     for source, files in plans:
         named = source.is_file()
@@ -67,7 +65,7 @@ def gather(
                 progress(done, total)
 
 
-def _files(source: Path, reading: Reading, format: str | None, hidden: set[Path]) -> list[tuple[Path, str]]:
+def _files(source: Path, reading: Reading, format: str | None) -> list[tuple[Path, str]]:
     """The files of one source with their formats, in the order in which they are read."""
     if source.is_file():
         kind = format or format_of(source)
@@ -80,7 +78,7 @@ def _files(source: Path, reading: Reading, format: str | None, hidden: set[Path]
     found: list[tuple[Path, str]] = []
     other: Counter[str] = Counter()
     for path in sorted(source.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(source).parts) or not path.is_file() or path.resolve() in hidden:
+        if any(part.startswith(".") for part in path.relative_to(source).parts) or not path.is_file():
             continue
         if not path.resolve().is_relative_to(source.resolve()):
             reading.skip(str(path), "a link that leads out of the folder")

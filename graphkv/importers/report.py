@@ -46,7 +46,8 @@ class BuildReport:
 
     Attributes:
         papers: a line a record. matched: references found among the sources, by how: ``name``, ``doi``, ``arxiv``, ``title``.
-        entries: works known from bibliographies only that became segments of their printed entry; `unmatched` lists those that did not.
+        entries: works known from bibliographies only that became segments of their printed entry, and `outside` the references to them;
+            `unmatched` lists references to works that are neither.
         merged: records that were the same work as another. unresolved: citations and links that lead nowhere.
         skipped: what could not be used. notes: what was not taken as it stood.
         segments: by role. edges: by kind.
@@ -55,6 +56,7 @@ class BuildReport:
     papers: list[PaperCount] = field(default_factory=list)
     matched: Counter[str] = field(default_factory=Counter)
     entries: int = 0
+    outside: int = 0
     unmatched: list[Unresolved] = field(default_factory=list)
     merged: int = 0
     unresolved: list[Unresolved] = field(default_factory=list)
@@ -81,14 +83,21 @@ class BuildReport:
         """The numbers on a few lines."""
         by = ", ".join(f"{count} by {'DOI' if how == 'doi' else 'arXiv id' if how == 'arxiv' else how}" for how, count in self.matched.most_common())
         lines = [
-            f"{len(self.papers):,} records{f' ({self.merged:,} more were the same as another)' if self.merged else ''}: "
-            + _counted(self.segments, "segments") + "; " + _counted(self.edges, "edges"),
+            f"{plural(len(self.papers), 'record')}{f' ({self.merged:,} more of works that are in there)' if self.merged else ''}: "
+            + _counted(self.segments, "segment") + "; " + _counted(self.edges, "edge"),
         ]
         if references := self.total("references"):
-            rest = f"{self.entries:,} works became segments of their printed entry" if self.entries else f"{len(self.unmatched):,} lead out of the sources"
-            lines.append(f"{references:,} references and links: {self.total('matched'):,} to records of the sources{f' ({by})' if by else ''}, {rest}")
+            matched = self.total("matched")
+            led = [f"{matched:,} to records of the sources{f' ({by})' if by else ''}"]
+            if self.outside:
+                led.append(f"{self.outside:,} to {plural(self.entries, 'work')} that became segments of their printed entry")
+            if self.unmatched:
+                led.append(f"{len(self.unmatched):,} to works that are not among the sources")
+            if nowhere := references - matched - self.outside - len(self.unmatched):
+                led.append(f"{nowhere:,} unresolved")
+            lines.append(f"{plural(references, 'reference or link', 'references and links')}: {', '.join(led)}")
         if citations := self.total("citations"):
-            lines.append(f"{citations:,} in-text citations: {self.total('resolved'):,} resolved")
+            lines.append(f"{plural(citations, 'in-text citation')}: {self.total('resolved'):,} resolved")
         lines += [f"{len(found):,} {name}" for name, found in (("unresolved", self.unresolved), ("skipped", self.skipped), ("notes", self.notes)) if found]
         return "\n".join(lines)
 
@@ -106,6 +115,16 @@ def write_report(report: BuildReport, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def plural(count: int, one: str, several: str | None = None) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> plural(1, "edge"), plural(2000, "edge")
+        ('1 edge', '2,000 edges')
+    """
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 def _counted(counts: Counter[str], name: str) -> str:
     parts = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
-    return f"{counts.total():,} {name}{f' ({parts})' if parts else ''}"
+    return f"{plural(counts.total(), name)}{f' ({parts})' if parts else ''}"

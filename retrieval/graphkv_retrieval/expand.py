@@ -117,5 +117,5 @@ def _within(
             too_large = 0
         kept[id] = score
     if not kept:
-        raise LengthError(f"no segment fits into max_tokens={max_tokens}: the smallest that was found has {least}; raise max_tokens to at least that, or cut the documents with max_segment_tokens")
+        raise LengthError(f"no segment fits into max_tokens={max_tokens}: the smallest that was found has {least}; raise it (--context-tokens) to at least that, or cut the documents (--max-segment-tokens)")
     return kept

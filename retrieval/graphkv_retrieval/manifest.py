@@ -68,7 +68,7 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
     if not (place / MANIFEST).is_file():
         if (place / MARKER).is_file():
             raise InputError(f"the index in {place} is not finished: call build_index again with the same arguments, it goes on where it stopped")
-        raise InputError(f"there is no index in {place}: expected a folder that build_index wrote")
+        raise InputError(f"there is no index in {place}: expected a folder that `graphkv index` (build_index) wrote")
     with damaged(place):
         row = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
         version, files = row.pop("graphkv_index"), dict(row.pop("files"))

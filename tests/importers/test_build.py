@@ -241,11 +241,10 @@ def test_a_folder_is_read_whatever_some_files_are(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"\x00\x01\x02")
     (tmp_path / "d.png").write_bytes(b"x")
     (tmp_path / ".hidden.txt").write_text("No.")
-    (tmp_path / "out.txt").write_text("An earlier result.")
     outside = tmp_path.parent / f"{tmp_path.name}-outside.txt"
     outside.write_text("Secret.")
     os.symlink(outside, tmp_path / "link.txt")
-    found = build_graph(tmp_path, leave_out=[tmp_path / "out.txt"])
+    found = build_graph(tmp_path)
     assert {s.text for s in found.graph} == {"Plain.", "Café au lait."}
     assert {Path(s.where).name: s.reason for s in found.report.skipped}.keys() == {"c.txt", "link.txt"}
     assert any("cp1252" in n.reason for n in found.report.notes) and any(".png" in n.reason for n in found.report.notes)
