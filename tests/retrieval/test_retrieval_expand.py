@@ -61,7 +61,7 @@ def test_budgets(edges: list[tuple[str, str, float | None]], seeds: dict[str, fl
     assert all(everything[id] < min(seeds.values()) for id in order[len(seeds) :])
 
     if all(tokens[id] > budget for id in order):
-        with pytest.raises(LengthError, match="no segment fits into max_tokens=.*raise it"):
+        with pytest.raises(LengthError, match=r"no segment fits into max_tokens=.*raise it"):
             expand(graph, seeds, how=how, hops=2, max_tokens=budget, count=lambda segment: tokens[segment.id])
         return
     kept = expand(graph, seeds, how=how, hops=2, max_tokens=budget, count=lambda segment: tokens[segment.id], max_segments=most)
