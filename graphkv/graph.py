@@ -295,32 +295,44 @@ class SegmentGraph:
         return SegmentGraph((part for chain in parts.values() for part in chain), edges)
 
 
+LONGEST_LINE = 256 * 2**20
+"""Characters of a line of JSON Lines; a longer one is refused before it is read to its end."""
+
+
 def read_jsonl(path: str | Path) -> list[Document]:
     """Documents of a JSON Lines file. Raises DocumentError naming the file and the line."""
     path = Path(path)
+    documents: list[Document] = []
+    first: dict[str, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines(): U+2028 may stand inside a JSON string
+        with path.open(encoding="utf-8-sig") as file:
+            for number in itertools.count(1):
+                line = file.readline(LONGEST_LINE + 1)  # not splitlines(): U+2028 may stand inside a JSON string
+                if not line:
+                    break
+                where = f"{path}, line {number}"
+                if len(line) > LONGEST_LINE:
+                    raise DocumentError(f"{where}: longer than {LONGEST_LINE:,} characters; expected one JSON object a line")
+                if not line.strip():
+                    continue
+                document = Document.from_dict(_row(line, where), where=where)
+                if document.id in first:
+                    raise DocumentError(f"{where}: duplicate id {document.id!r}, first on line {first[document.id]}")
+                first[document.id] = number
+                documents.append(document)
     except FileNotFoundError:
         raise DocumentError(f"no such file: {path}; expected a JSON Lines file of documents") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DocumentError(f"{path} cannot be read as UTF-8 text: {error}") from None
-    documents: list[Document] = []
-    first: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DocumentError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one JSON object a line") from None
-        except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
-            raise DocumentError(f"{where}: JSON that cannot be read ({error})") from None
-        document = Document.from_dict(row, where=where)
-        if document.id in first:
-            raise DocumentError(f"{where}: duplicate id {document.id!r}, first on line {first[document.id]}")
-        first[document.id] = number
-        documents.append(document)
     if not documents:
         raise GraphError(f"{path} holds no documents: expected one JSON object a line")
     return documents
+
+
+def _row(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one JSON object a line") from None
+    except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
+        raise DocumentError(f"{where}: JSON that cannot be read ({error})") from None

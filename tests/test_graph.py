@@ -242,3 +242,12 @@ def test_splitting_a_graph_keeps_who_reads_whom(texts: list[str], data: st.DataO
     assert between == {(u, v) for u, v in edges if u != v}
     for id in ids:
         assert squeezed("".join(s.text or "" for s in parted.segments if owner[s.id] == id)) == squeezed(graph[id].text or "")
+
+
+def test_a_line_without_end_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text('{"id": "a", "text": "x"}\n{"id": "b", "text": "' + "x" * 4000 + '"}\n')
+    assert len(SegmentGraph.from_jsonl(path)) == 2
+    monkeypatch.setattr("graphkv.graph.LONGEST_LINE", 1000)
+    with pytest.raises(DocumentError, match=r"long.jsonl, line 2: longer than 1,000 characters"):
+        SegmentGraph.from_jsonl(path)
