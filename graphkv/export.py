@@ -70,7 +70,7 @@ def write_graph(graph: SegmentGraph, path: Path, format: str | None = None) -> N
         file = io.BytesIO()
         (nx.write_graphml_lxml if name == "graphml" else nx.write_gexf)(_network(graph, label=name == "gexf"), file)
         contents = [file.getvalue()]
-    _write(dict(zip(files_of(path, name), contents, strict=True)))
+    write_files(dict(zip(files_of(path, name), contents, strict=True)))
 
 
 def check_ending(path: Path) -> str:
@@ -98,8 +98,8 @@ def files_of(path: Path, format: str | None = None) -> tuple[Path, ...]:
     return path.with_name(f"{path.stem}.nodes{path.suffix or '.csv'}"), path
 
 
-def _write(files: Mapping[Path, bytes]) -> None:
-    """Each under a temporary name first; none is there before all of them are whole."""
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write files, each under a temporary name first; none is there before all of them are whole. Raises InputError if they cannot be written."""
     temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in files}
     for path in files:
         if path.is_dir():

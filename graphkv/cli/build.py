@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +61,7 @@ def build(
     wrote graph.jsonl
     """
     from graphkv.edges import limit_sources
-    from graphkv.export import files_of, write_graph
+    from graphkv.export import files_of, write_files, write_graph
     from graphkv.importers import build_graph
     from graphkv.store.place import parse_size
 
@@ -86,9 +87,8 @@ def build(
     built.report.count(graph)
     write_graph(graph, out)
     if report is not None:
-        from graphkv.importers.report import write_report
-
-        write_report(built.report, report)
+        text = json.dumps(built.report.as_json(), ensure_ascii=False, indent=1) + "\n"
+        write_files({report: text.encode("utf-8", "backslashreplace")})  # of half a character JSON's own escape is left
     if as_json:
         print_json(built.report.as_json() | {"files": [str(file) for file in written]})
         return

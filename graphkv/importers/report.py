@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from graphkv.errors import InputError
 from graphkv.graph import SegmentGraph
 from graphkv.importers.reading import Skipped
 
@@ -100,19 +97,6 @@ class BuildReport:
             lines.append(f"{plural(citations, 'in-text citation')}: {self.total('resolved'):,} resolved")
         lines += [f"{len(found):,} {name}" for name, found in (("unresolved", self.unresolved), ("skipped", self.skipped), ("notes", self.notes)) if found]
         return "\n".join(lines)
-
-
-def write_report(report: BuildReport, path: Path) -> None:
-    """Write all of a report as JSON, whole or not at all. Raises InputError if the file cannot be written."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(report.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"the report {path} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def plural(count: int, one: str, several: str | None = None) -> str:
