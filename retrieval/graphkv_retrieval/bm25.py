@@ -59,7 +59,7 @@ def score_documents(documents: SegmentGraph | Iterable[Document | Mapping[str, A
         retriever.index(corpus, show_progress=False)
         scores = retriever.get_scores(known).tolist()
     scored = [replace(segment, score=score) for segment, score in zip(graph.segments, scores, strict=True)]
-    return SegmentGraph(scored, graph.edges, max_segment_tokens=graph.max_segment_tokens)
+    return graph.with_segments(scored)
 
 
 class BM25Retriever(Retriever):
