@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from graphkv.prompt import PromptTemplate
     from graphkv.segments import Document, Segment
     from graphkv.store import FileStore, MemoryStore, Store, open_store
-    from graphkv.strategy import Answer, Score, SegmentUse, Strategy, Timings
+    from graphkv.strategies import Request, Strategy, find_strategy, strategy_names
+    from graphkv.strategy import Answer, Score, SegmentUse, Timings
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "MemoryStore",
     "ModelError",
     "PromptTemplate",
+    "Request",
     "Score",
     "Segment",
     "SegmentGraph",
@@ -65,8 +67,10 @@ __all__ = [
     "Timings",
     "UnsupportedModelError",
     "__version__",
+    "find_strategy",
     "make_layout",
     "open_store",
+    "strategy_names",
 ]
 
 # torch and transformers take seconds to import: a name is fetched when it is first asked for, so that `graphkv --help`
@@ -80,7 +84,8 @@ _HOMES = {
     "prompt": ("PromptTemplate",),
     "segments": ("Document", "Segment"),
     "store": ("FileStore", "MemoryStore", "Store", "open_store"),
-    "strategy": ("Answer", "Score", "SegmentUse", "Strategy", "Timings"),
+    "strategies": ("Request", "Strategy", "find_strategy", "strategy_names"),
+    "strategy": ("Answer", "Score", "SegmentUse", "Timings"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

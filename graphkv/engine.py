@@ -15,8 +15,8 @@ from torch import Tensor
 
 from graphkv.assemble import AssembledContext, assemble
 from graphkv.encode import EncodedContext, encode_context, packed_logits
-from graphkv.errors import InputError, LengthError, check_count
-from graphkv.generate import Completion, complete, question_batch, score, stream
+from graphkv.errors import InputError, check_count
+from graphkv.generate import Completion, complete, decoding, question_batch, score, stream
 from graphkv.graph import SegmentGraph
 from graphkv.layout import Layout
 from graphkv.layouts import make_layout
@@ -24,6 +24,7 @@ from graphkv.model import GraphModel
 from graphkv.progress import late_progress
 from graphkv.prompt import PromptTemplate, template_of
 from graphkv.store import Store, open_store
+from graphkv.strategies import GRAPH, Request, find_strategy
 from graphkv.strategy import Answer, Score, SegmentUse, Timings
 from graphkv.tokens import Documents, Text, TokenReader, Tokens
 from graphkv.window import check_window
@@ -106,32 +107,35 @@ class GraphKV:
             loaded = GraphModel.load(model, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code, kernel=kernel, **model_kwargs)
         return cls(loaded, store=store, template=template, max_segment_tokens=max_segment_tokens)
 
-    def ask(self, graph: Documents, question: str, *, layout: str = "graph", max_new_tokens: int | None = None, **options: Any) -> Answer:
+    def ask(self, graph: Documents, question: str, *, strategy: str = GRAPH, max_new_tokens: int | None = None, **options: Any) -> Answer:
         """Answer one question from the documents of a graph.
 
         Args:
             graph: a :class:`SegmentGraph`, or a list of documents as :meth:`SegmentGraph.from_documents` takes them.
             question: the question's text.
-            layout: a name of :data:`graphkv.layouts.LAYOUTS`.
+            strategy: the way through the documents: ``graph`` is the chain on this page; ``full_context``, ``infini_retri``, ``landmark``
+                and whatever else is installed: :func:`graphkv.strategies.strategy_names`.
             max_new_tokens: 64 by default; fewer if the model's window ends before.
-            options: `prefix` (text or ids in place of the template's), `stop` (a string or several),
-                `generation_config` (sampling; greedy without one), and the layout's own options (`rounds`, `view`,
-                `positions`, `prefix_visible`, `m`, `tiers`, `temperature`, `scale`).
+            options: for every strategy `prefix` (text or ids in place of the template's), `stop` (a string or several), `answer_prefix`
+                (words that the answer begins with), `generation_config` (sampling; greedy without one); for ``graph`` `layout`, a name of
+                :data:`graphkv.layouts.LAYOUTS`, and the layout's own options (`rounds`, `view`, `positions`, `prefix_visible`, `m`,
+                `tiers`, `temperature`, `scale`); another strategy's options are in its ``ask_many``.
 
         Raises:
             InputError: one of its kinds, before any work is done: see :mod:`graphkv.errors`.
         """
-        return self.ask_many(graph, [question], layout=layout, max_new_tokens=max_new_tokens, **options)[0]
+        return self.ask_many(graph, [question], strategy=strategy, max_new_tokens=max_new_tokens, **options)[0]
 
     def ask_many(
         self,
         graph: Documents,
-        questions: Sequence[str],
+        questions: Sequence[Text],
         *,
-        layout: str = "graph",
+        strategy: str = GRAPH,
         max_new_tokens: int | None = None,
         prefix: Text | None = None,
         stop: str | Sequence[str] | None = None,
+        answer_prefix: str = "",
         generation_config: Any = None,
         batch_size: int = 16,
         **options: Any,
@@ -142,23 +146,14 @@ class GraphKV:
         longest question decides how long every answer may be. In each answer `tokens_computed` counts
         the context's tokens only if they were encoded in this call.
         """
-        check_count("batch_size", batch_size)
-        begin = time.perf_counter()
-        tokens = self.reader.read(graph, questions, prefix)
-        plan = self._plan(tokens, layout, options)
-        config = self._generation(plan, tokens, max_new_tokens, stop, generation_config)
-        planned = time.perf_counter()
-        encoded = self._encode(plan, tokens)
-        encoded_at = time.perf_counter()
-        context = assemble(self.model, encoded)
-        assembled = time.perf_counter()
-        answers: list[Answer] = []
-        for start in range(0, len(questions), batch_size):
-            part = tokens.questions[start : start + batch_size]
-            completions, first = complete(self.model, context, part, config)
-            timings = Timings(planned - begin, encoded_at - planned, assembled - encoded_at, first - begin, time.perf_counter() - begin)
-            answers += [self._answer(c, encoded, tokens.graph, len(q), timings) for c, q in zip(completions, part, strict=True)]
-        return answers
+        request = Request.of(max_new_tokens, prefix, stop, generation_config, batch_size, answer_prefix)
+        if strategy == GRAPH:
+            return self._ask_graph(graph, questions, request, **options)
+        way = find_strategy(strategy)
+        way.check_options(list(options))
+        if isinstance(questions, str) or not isinstance(questions, Sequence) or not questions:
+            raise InputError(f"expected a list of at least one question, got {questions!r}; for one question use ask()")
+        return way.ask_many(self, graph, questions, request, **options)
 
     def stream(
         self,
@@ -172,10 +167,11 @@ class GraphKV:
         generation_config: Any = None,
         **options: Any,
     ) -> Iterator[str]:
-        """The answer of :meth:`ask`, in pieces as it is decoded. Bad input is refused at the call, not at the first piece."""
+        """The answer of :meth:`ask` by ``graph``, in pieces as it is decoded. Bad input is refused at the call, not at the first piece."""
+        request = Request.of(max_new_tokens, prefix, stop, generation_config)
         tokens = self.reader.read(graph, [question], prefix)
         plan = self._plan(tokens, layout, options)
-        config = self._generation(plan, tokens, max_new_tokens, stop, generation_config)
+        config = self._generation(plan, tokens, request)
 
         def pieces() -> Iterator[str]:
             context = assemble(self.model, self._encode(plan, tokens))
@@ -275,6 +271,25 @@ class GraphKV:
 
     # The steps of the chain.
 
+    def _ask_graph(self, graph: Documents, questions: Sequence[Text], request: Request, *, layout: str = "graph", **options: Any) -> list[Answer]:
+        """The chain: documents and questions → tokens → layout → KV → cache → answers."""
+        begin = time.perf_counter()
+        tokens = self.reader.read(graph, questions, request.prefix, answer_prefix=request.answer_prefix)
+        plan = self._plan(tokens, layout, options)
+        config = self._generation(plan, tokens, request)
+        planned = time.perf_counter()
+        encoded = self._encode(plan, tokens)
+        encoded_at = time.perf_counter()
+        context = assemble(self.model, encoded)
+        assembled = time.perf_counter()
+        answers: list[Answer] = []
+        for start in range(0, len(questions), request.batch_size):
+            part = tokens.questions[start : start + request.batch_size]
+            completions, first = complete(self.model, context, part, config)
+            timings = Timings(planned - begin, encoded_at - planned, assembled - encoded_at, first - begin, time.perf_counter() - begin)
+            answers += [self._answer(c, encoded, tokens.graph, len(q), timings) for c, q in zip(completions, part, strict=True)]
+        return answers
+
     def _plan(self, tokens: Tokens, layout: str, options: Mapping[str, Any]) -> Layout:
         """Graph → layout, checked against the model's window."""
         longest = max((len(q) for q in tokens.questions), default=0)
@@ -289,40 +304,30 @@ class GraphKV:
             settings: dict[str, Any] = {"batch_tokens": self.batch_tokens, "progress": progress, "must_store": must_store}
             return encode_context(self.model, self.store, plan, tokens.segments, tokens.prefix, **settings)
 
-    def _generation(self, plan: Layout, tokens: Tokens, max_new_tokens: int | None, stop: str | Sequence[str] | None, config: Any) -> Any:
+    def _generation(self, plan: Layout, tokens: Tokens, request: Request) -> Any:
         if not all(tokens.questions):
             raise InputError("the question is empty: expected some text")
-        if max_new_tokens is not None:
-            check_count("max_new_tokens", max_new_tokens)
-        if stop is not None:
-            stop = [stop] if isinstance(stop, str) else list(stop) if isinstance(stop, Sequence) else None
-            if stop is None or any(not isinstance(s, str) or not s for s in stop):
-                raise InputError("stop must be a string or a list of strings, none of them empty")
-        wanted = max_new_tokens or getattr(config, "max_new_tokens", None) or 64
-        left = self.model.window - plan.question.answer_position - plan.question.length
-        if left < 1:
-            raise LengthError(f"the documents and the question fill the model's window of {self.model.window} positions: no room for an answer")
-        overrides: dict[str, Any] = {"max_new_tokens": min(wanted, left)}
-        if stop:
-            overrides["stop_strings"] = stop
+        used = plan.question.answer_position + plan.question.length
+        config = decoding(self.model, used, request.max_new_tokens, request.stop, request.generation_config)
         if self.model.sliding_window is not None:
-            check_window(self.model, plan, new_tokens=min(wanted, left))
-        return self.model.generation_config(config, overrides)
+            check_window(self.model, plan, new_tokens=config.max_new_tokens)
+        return config
 
     def _answer(self, completion: Completion, encoded: EncodedContext, graph: SegmentGraph, question_tokens: int, timings: Timings) -> Answer:
         layout = encoded.layout
+        read = sum(layout.blocks[i].length for i in layout.context if layout.blocks[i].segment is not None)
         uses: dict[str, SegmentUse] = {}
         for i in layout.exposed:
             block = layout.blocks[i]
             if block.segment is None:
                 continue
             before = uses.get(block.segment)
-            read = tuple(s for j in block.reads if (s := layout.blocks[j].segment) is not None)
+            seen = tuple(s for j in block.reads if (s := layout.blocks[j].segment) is not None)
             uses[block.segment] = SegmentUse(
                 id=block.segment,
                 tokens=block.length + (before.tokens if before else 0),
                 blocks=(*(before.blocks if before else ()), block.name),
-                reads=tuple(dict.fromkeys((*(before.reads if before else ()), *read))),
+                reads=tuple(dict.fromkeys((*(before.reads if before else ()), *seen))),
                 reused=encoded.reused[i] and (before.reused if before else True),
                 score=graph[block.segment].score,
             )
@@ -336,4 +341,6 @@ class GraphKV:
             tokens_computed=encoded.tokens_computed + question_tokens,
             tokens_generated=len(completion.token_ids),
             timings=timings,
+            tokens_read=read,
+            tokens_kept=sum(use.tokens for use in uses.values()),
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from graphkv.assemble import AssembledContext
+from graphkv.errors import InputError, LengthError
 from graphkv.model import GraphModel
 from graphkv.strategy import Score
 
@@ -65,6 +66,47 @@ class _Ids:
 
     def end(self) -> None:
         """The end is marked by the thread that decodes, after errors have been passed on."""
+
+
+def decoding(model: GraphModel, used: int, max_new_tokens: int | None, stop: Sequence[str], config: Any) -> Any:
+    """The generation settings for answers that begin at position `used`; `config` is the caller's, or None for greedy.
+
+    Raises:
+        LengthError: no position is left for an answer. InputError: settings that cannot be served.
+    """
+    left = model.window - used
+    if left < 1:
+        raise LengthError(f"the documents and the question fill the model's window of {model.window} positions: no room for an answer")
+    wanted = max_new_tokens or getattr(config, "max_new_tokens", None) or 64
+    overrides: dict[str, Any] = {"max_new_tokens": min(wanted, left)}
+    if stop:
+        overrides["stop_strings"] = list(stop)
+    return model.generation_config(config, overrides)
+
+
+def complete_prompts(model: GraphModel, prompts: Sequence[Sequence[int]], config: Any) -> tuple[list[Completion], float]:
+    """Decode after whole prompts of their own, as one left-padded batch, without any context: the model's plain ``generate``.
+
+    Returns:
+        As :func:`complete`.
+
+    Raises:
+        InputError: no prompt, or an empty one.
+    """
+    if not prompts or not all(prompts):
+        raise InputError("expected at least one prompt, and at least one token in each")
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), model.pad_token_id)
+    positions = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        pad = longest - len(prompt)
+        ids[row, pad:], mask[row, pad:] = torch.tensor(list(prompt)), 1
+        positions[row, pad:] = torch.arange(len(prompt))
+    clock = _Clock()
+    out = model.generate(model.cache((), ()), ids.to(model.device), positions.to(model.device), mask.to(model.device), config, stopping=[clock])
+    ends = _end_tokens(config)
+    return [_completion(model, row, ends, config.stop_strings) for row in out.tolist()], clock.first or time.perf_counter()
 
 
 def question_batch(model: GraphModel, context: AssembledContext, questions: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:

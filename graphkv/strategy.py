@@ -1,11 +1,8 @@
-"""What every way of reading answers with, and the one method it must have."""
+"""What every way of reading answers with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from graphkv.graph import SegmentGraph
 
 
 @dataclass(frozen=True)
@@ -17,7 +14,8 @@ class SegmentUse:
         blocks: names of its blocks, for example ``("a@0", "a@1")``.
         reads: ids of the segments it was re-encoded on.
         reused: True if all of its KV was there already.
-        score: the retrieval score it came with, if any.
+        score: how much the strategy made of it: the retrieval score it came with (graph, full_context), the attention of the question on
+            what was kept of it (infini_retri), its share of the blocks that were fetched (landmark); None where there is none.
     """
 
     id: str
@@ -53,9 +51,14 @@ class Answer:
         text: the answer, special tokens left out.
         token_ids: the generated ids. finish_reason: ``"stop"`` (end token or stop string) or ``"length"``.
         segments: the segments that the question read.
-        layout: name of the layout. tokens_reused: context tokens whose KV came from the store.
+        layout: name of the layout that the answer was read under. tokens_reused: context tokens whose KV came from the store.
         tokens_computed: tokens that were encoded for this answer, the question included, the answer not.
         tokens_generated: new tokens. timings: seconds by part.
+        strategy: its name. query_aware: True if the documents were read with the question in sight: nothing of it serves another question.
+        tokens_read: tokens of the documents that the model was shown on the way, now or when they were encoded, a token once for
+            every time. tokens_kept: tokens of the documents that were before the model when it answered (landmark: that could be
+            fetched for one token and head).
+        notes: what the reader of a result should know, for example that text was left out; mostly empty.
     """
 
     text: str
@@ -67,6 +70,11 @@ class Answer:
     tokens_computed: int
     tokens_generated: int
     timings: Timings
+    strategy: str = "graph"
+    query_aware: bool = False
+    tokens_read: int = 0
+    tokens_kept: int = 0
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -92,11 +100,3 @@ class Score(float):
         self = super().__new__(cls, value)
         self.tokens, self.is_greedy = tokens, is_greedy
         return self
-
-
-class Strategy(Protocol):
-    """A way through documents to an answer: documents and a question in, an :class:`Answer` out."""
-
-    def ask(self, graph: SegmentGraph, question: str, *, max_new_tokens: int = 64, **options: Any) -> Answer:
-        """Answer `question` from the segments of `graph`."""
-        ...

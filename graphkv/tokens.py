@@ -45,8 +45,10 @@ class TokenReader:
         self._known: weakref.WeakKeyDictionary[SegmentGraph, dict[str, tuple[int, ...]]] = weakref.WeakKeyDictionary()
         self._parted: weakref.WeakKeyDictionary[SegmentGraph, SegmentGraph] = weakref.WeakKeyDictionary()
 
-    def read(self, documents: Documents, questions: Sequence[Text], prefix: Text | None, *, raw: bool = False) -> Tokens:
+    def read(self, documents: Documents, questions: Sequence[Text], prefix: Text | None, *, raw: bool = False, answer_prefix: str = "") -> Tokens:
         """Token ids of everything. `prefix` None takes the template's; `raw` takes bare texts: no template, no titles, no cutting.
+
+        Words of an `answer_prefix` stand behind each question, as the first words of an answer would.
 
         Raises:
             InputError: no question, ids beyond the vocabulary, text that cannot be tokenised; DocumentError and GraphError
@@ -60,7 +62,8 @@ class TokenReader:
         for segment in graph.segments:
             if segment.id not in known:
                 known[segment.id] = self._segment_ids(segment, raw)
-        asked = [self.ids(q) if raw else self._question_ids(q) for q in questions]
+        begun = self.answer(answer_prefix) if answer_prefix else ()
+        asked = [self.ids(q) if raw else (*self._question_ids(q), *begun) for q in questions]
         return Tokens(graph, self.ids(self.template.prefix if prefix is None else prefix), dict(known), tuple(asked))
 
     def split(self, graph: SegmentGraph) -> SegmentGraph:

@@ -53,6 +53,7 @@ CORE: dict[str, set[str]] = {
     "encode": TORCH | {"graphkv_kernels"},
     "assemble": TORCH,
     "generate": TORCH,
+    "strategies": set(),
     "engine": TORCH,
     "bulk": TORCH,
     "stats": {"networkx"},
