@@ -101,3 +101,12 @@ def random_ids(n: int, seed: int = 99) -> list[int]:
     """`n` random token ids."""
     ids: list[int] = torch.randint(0, 256, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
     return ids
+
+
+def landmark_engine(arch: str = "llama", *, block: int = 8, **overrides: Any) -> GraphKV:
+    """An engine over a tiny random model that has the landmark token, as if it had been trained with landmarks."""
+    from graphkv.landmark import add_landmarks
+
+    engine = tiny_engine(arch, **overrides)
+    add_landmarks(engine.model, block)
+    return engine

@@ -1,4 +1,4 @@
-"""`graphkv ask`: answer a question from a file of documents, under one layout or several side by side."""
+"""`graphkv ask`: answer a question from a file of documents, by one layout or strategy, or by several side by side."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one layout made of one task; `again` is the same question asked a second time, with everything in the store."""
+    """What one way (a layout, or a strategy) made of one task; `again` is the same question asked a second time, with everything in the store."""
 
     task: Task
     answer: Answer | None
@@ -72,8 +72,12 @@ def ask(
     docs: Annotated[Path, typer.Argument(help="Documents as JSON Lines, anything that `graphkv build` reads, or a MoreHopQA file.", show_default=False)],
     question: Annotated[str | None, typer.Argument(help="What to ask; rows of a data set bring their own.", show_default=False)] = None,
     layout: Annotated[list[str] | None, typer.Option("--layout", "-l", help="The layout; with --compare it may be given several times.", show_default="graph")] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("--strategy", "-s", help="graph, full_context, infini_retri, landmark; with --compare it may be given several times.", show_default="graph"),
+    ] = None,
     option: LayoutOptions = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Layouts side by side, each with a store of its own.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Layouts and strategies side by side, each with a store of its own.")] = False,
     rank: Annotated[str | None, typer.Option(help="Score the documents first: bm25. graph_topk and graph_hops rank by it.", show_default=False)] = None,
     retrieve: Retrieve = None,
     index: Index = None,
@@ -107,12 +111,13 @@ def ask(
     $ graphkv ask papers.jsonl "Who wrote Ruby Geyser?" --layout grpah
     error: unknown layout 'grpah'; valid: ape, block, graph, graph_full, graph_hops, graph_sequential, graph_topk, pcw, sequential
     """
-    layouts = list(layout or (COMPARED if compare else ("graph",)))
-    if len(layouts) > 1 and not compare:
-        raise InputError("several layouts need --compare")
+    ways = ways_of(layout, strategy, parse_options(option), compare)
+    if len(ways) > 1 and not compare:
+        raise InputError("several layouts or strategies need --compare")
     if stream and (compare or as_json):
         raise InputError("--stream prints plain text: it goes with neither --compare nor --json")
-    options = _options_by_layout(layouts, parse_options(option))
+    if stream and not all("layout" in way for way in ways.values()):
+        raise InputError("--stream prints an answer of strategy graph; the others answer all at once")
     retrieval = retrieval_of(retrieve, index, expand, expand_hops, context_tokens)
     tasks = _tasks(docs, question, rank, edges, row, limit)
     if stream and len(tasks) > 1:
@@ -122,19 +127,19 @@ def ask(
         tasks = [replace(t, graph=retrieval.apply(engine, t.graph, t.question)) for t in tasks]
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop or None}
     if stream:
-        for piece in engine.stream(tasks[0].graph, tasks[0].question, layout=layouts[0], **settings, **options[layouts[0]]):
+        for piece in engine.stream(tasks[0].graph, tasks[0].question, **settings, **next(iter(ways.values()))):
             typer.echo(piece, nl=False)
         typer.echo()
         return
     if compare:
         warm_up(engine)
-    results = {name: _run(engine, name, tasks, {**settings, **options[name]}, compare) for name in layouts}
+    results = {name: _run(engine, name, tasks, {**settings, **way}, compare) for name, way in ways.items()}
     if as_json:
         print_json(_as_json(results))
     elif compare:
         _print_comparison(results)
     else:
-        _print_answers(results[layouts[0]])
+        _print_answers(next(iter(results.values())))
     if any(outcome.error is not None for outcomes in results.values() for outcome in outcomes):
         raise typer.Exit(1)  # the rest has been answered, but not everything
 
@@ -148,16 +153,32 @@ def _store(place: str | None, codec: str, compare: bool) -> Store:
     return open_store("memory" if compare else place, codec=codec)
 
 
-def _options_by_layout(layouts: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each layout gets the options that it has; an option that none of them has is an error."""
-    from graphkv.layouts import layout_options
+def ways_of(layouts: Sequence[str] | None, strategies: Sequence[str] | None, options: Mapping[str, Any], compare: bool) -> dict[str, dict[str, Any]]:
+    """What is asked of `engine.ask`, by the name that the output shows: a layout of strategy graph, or another strategy.
 
-    valid = {name: layout_options(name) for name in layouts}
-    for key in options:
-        if not any(key in known for known in valid.values()):
+    Each gets the options that it has; an option that none of them has is an error.
+    """
+    from graphkv.layouts import layout_options
+    from graphkv.strategies import GRAPH, find_strategy
+
+    others = [name for name in strategies or () if name != GRAPH]
+    named = list(layouts or ())
+    if not named and (not strategies or GRAPH in strategies):
+        named = list(COMPARED) if compare and not strategies else [GRAPH]
+    elif named and others and GRAPH not in (strategies or ()) and not compare:
+        raise InputError(f"--layout is for strategy graph, not for {others[0]}: leave one of them out, or set them side by side with --compare")
+    ways: dict[str, dict[str, Any]] = {name: {"layout": name} for name in named}
+    valid: dict[str, Any] = {name: layout_options(name) for name in named}
+    for name in others:
+        ways[name], valid[name] = {"strategy": name}, find_strategy(name).options()
+    for key, value in options.items():
+        having = [name for name, known in valid.items() if key in known]
+        if not having:
             names = sorted({key for known in valid.values() for key in known})
-            raise LayoutError(one_of(f"option of {', '.join(layouts)}:", key, names or ["none"]))
-    return {name: {key: value for key, value in options.items() if key in known} for name, known in valid.items()}
+            raise LayoutError(one_of(f"option of {', '.join(ways)}:", key, names or ["none"]))
+        for name in having:
+            ways[name][key] = value
+    return ways
 
 
 def _tasks(docs: Path, question: str | None, rank: str | None, edges: str, row: int | None, limit: int | None) -> list[Task]:
@@ -182,17 +203,17 @@ def _tasks(docs: Path, question: str | None, rank: str | None, edges: str, row: 
     return tasks
 
 
-def _run(engine: GraphKV, layout: str, tasks: Sequence[Task], settings: dict[str, Any], compare: bool) -> list[Outcome]:
-    """Answer every task. When layouts are compared, each begins with an empty store, and one that cannot do a task says so and goes on."""
+def _run(engine: GraphKV, name: str, tasks: Sequence[Task], settings: dict[str, Any], compare: bool) -> list[Outcome]:
+    """Answer every task. When ways are compared, each begins with an empty store, and one that cannot do a task says so and goes on."""
     from graphkv.engine import GraphKV
 
     if compare:
         engine = GraphKV(engine.model, store="memory", template=engine.template, max_segment_tokens=engine.max_segment_tokens)
     outcomes = []
-    for task in _watched(tasks, layout):
+    for task in _watched(tasks, name):
         try:
-            answer = engine.ask(task.graph, task.question, layout=layout, **settings)
-            again = engine.ask(task.graph, task.question, layout=layout, **settings) if compare else None
+            answer = engine.ask(task.graph, task.question, **settings)
+            again = engine.ask(task.graph, task.question, **settings) if compare else None
             outcomes.append(Outcome(task, answer, again))
         except GraphKVError as error:
             if not compare and len(tasks) == 1:
@@ -201,21 +222,21 @@ def _run(engine: GraphKV, layout: str, tasks: Sequence[Task], settings: dict[str
     return outcomes
 
 
-def _watched(tasks: Sequence[Task], layout: str) -> Any:
+def _watched(tasks: Sequence[Task], name: str) -> Any:
     """The tasks, with a progress bar on stderr if there are several."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(tasks, description=layout, console=console, transient=True, disable=len(tasks) == 1 or not console.is_terminal)
+    return track(tasks, description=name, console=console, transient=True, disable=len(tasks) == 1 or not console.is_terminal)
 
 
 def _as_json(results: Mapping[str, Sequence[Outcome]]) -> Any:
     """One answer as an object; otherwise a list of them."""
 
-    def entry(layout: str, outcome: Outcome) -> dict[str, Any]:
+    def entry(name: str, outcome: Outcome) -> dict[str, Any]:
         task = outcome.task
-        found: dict[str, Any] = {"layout": layout, "question": task.question}
+        found: dict[str, Any] = {"layout": name, "question": task.question}
         if task.id is not None:
             found["id"] = task.id
         if outcome.error is not None:
@@ -228,7 +249,7 @@ def _as_json(results: Mapping[str, Sequence[Outcome]]) -> Any:
             found |= {"gold": list(task.answers), "best_subspan_em": outcome.score}
         return found
 
-    entries = [entry(layout, outcome) for layout, outcomes in results.items() for outcome in outcomes]
+    entries = [entry(name, outcome) for name, outcomes in results.items() for outcome in outcomes]
     return entries[0] if len(entries) == 1 else entries
 
 
@@ -245,7 +266,11 @@ def _print_answers(outcomes: Sequence[Outcome]) -> None:
             typer.secho(f"gold: {' | '.join(task.answers)}  best_subspan_em {outcome.score:.0f}", fg=typer.colors.GREEN if outcome.score else typer.colors.YELLOW)
         t = answer.timings
         counts = f"{answer.tokens_reused} tokens reused, {answer.tokens_computed} computed, {answer.tokens_generated} generated"
-        typer.secho(f"{answer.layout}: {counts}; first token {t.first_token:.2f} s, total {t.total:.2f} s", dim=True)
+        name = answer.layout if answer.strategy == "graph" else answer.strategy
+        read = f"{answer.tokens_read} tokens of documents read{' with the question in sight' if answer.query_aware else ''}, {answer.tokens_kept} kept"
+        typer.secho(f"{name}: {read + '; ' if answer.strategy != 'graph' else ''}{counts}; first token {t.first_token:.2f} s, total {t.total:.2f} s", dim=True)
+        for note in answer.notes:
+            typer.secho(note, dim=True)
         if len(outcomes) > 1:
             typer.echo()
     if len(outcomes) > 1 and all(o.score is not None for o in outcomes):
@@ -262,22 +287,23 @@ def _print_comparison(results: Mapping[str, Sequence[Outcome]]) -> None:
     several = any(len(outcomes) > 1 for outcomes in results.values())
     scored = all(o.score is not None for outcomes in results.values() for o in outcomes)
     table = Table(title=f"means over {len(next(iter(results.values())))} rows" if several else None)
-    table.add_column("layout")
+    table.add_column("layout or\nstrategy")
     table.add_column("answered" if several else "answer", overflow="fold")
     if scored:
         table.add_column("best_subspan_em", justify="right")
-    for column in ("tokens\ncomputed", "first\ntoken s", "total s", "again:\nreused", "first\ntoken s"):
+    for column in ("tokens\nkept", "tokens\ncomputed", "first\ntoken s", "total s", "again:\nreused", "first\ntoken s"):
         table.add_column(column, justify="right")
-    for layout, outcomes in results.items():
+    for name, outcomes in results.items():
         done = [(o.answer, o.again) for o in outcomes if o.answer is not None and o.again is not None]
         if several:
             text = Text(f"{len(done)} of {len(outcomes)}")
         else:
             text = Text(done[0][0].text.strip()) if done else Text(f"error: {outcomes[0].error}", style="red")
-        cells = [Text(layout), text, *([Text(f"{_mean([o.score or 0.0 for o in outcomes]):.3f}")] if scored else [])]
+        cells = [Text(name), text, *([Text(f"{_mean([o.score or 0.0 for o in outcomes]):.3f}")] if scored else [])]
         cells += [
             Text(f"{_mean(values):{form}}" if done else "–")
             for values, form in (
+                ([a.tokens_kept for a, _ in done], ".0f"),
                 ([a.tokens_computed for a, _ in done], ".0f"),
                 ([a.timings.first_token for a, _ in done], ".2f"),
                 ([a.timings.total for a, _ in done], ".2f"),
