@@ -16,18 +16,38 @@ from torch import Tensor
 
 from graphkv.errors import ModelError
 from graphkv.kv import Rope, rotate
-from graphkv_kernels import BlockPattern, graph_attention
+from graphkv_kernels import BlockPattern, LandmarkGroups, graph_attention, landmark_dense_attention
+
+Pattern = BlockPattern | LandmarkGroups
+"""Who reads whom: blocks that read one another, or one running text with landmarks."""
+
+
+@dataclass
+class LandmarkHelp:
+    """What landmarks are trained with beside the loss; see :func:`graphkv_kernels.landmark_dense_attention`.
+
+    Attributes:
+        blend: how much of the attention to other blocks goes by their landmarks. divergences: one is added a layer.
+    """
+
+    blend: float = 1.0
+    divergences: list[Tensor] | None = None
+
+    def keywords(self) -> dict[str, Any]:
+        """As the kernel takes them."""
+        return {"blend": self.blend, "divergences": self.divergences}
 
 
 @dataclass
 class Encoding:
     """What the attention function needs to know while blocks are encoded; reaches it as a forward keyword."""
 
-    pattern: BlockPattern
+    pattern: Pattern
     query_positions: Tensor
     key_positions: Tensor
     ropes: Sequence[Rope]
     impl: str | None
+    help: LandmarkHelp | None = None
     tables: dict[int, tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
     def table(self, layer: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -67,15 +87,11 @@ def encode_attention(
         raise ModelError("attention 'graphkv' runs only inside graphkv's encoder: load the model with another attn_implementation")
     (q_cos, q_sin), (k_cos, k_sin) = graphkv.table(int(module.layer_idx))  # type: ignore[arg-type]
     query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast a norm on queries and keys leaves them in float32
-    out = graph_attention(
-        rotate(query, q_cos, q_sin),
-        rotate(key, k_cos, k_sin),
-        value,
-        graphkv.pattern,
-        impl=graphkv.impl,
-        scale=scaling,
-        softcap=softcap,
-    )
+    query, key = rotate(query, q_cos, q_sin), rotate(key, k_cos, k_sin)
+    if isinstance(graphkv.pattern, LandmarkGroups):
+        out = landmark_dense_attention(query, key, value, graphkv.pattern, scale=scaling, softcap=softcap, **graphkv.help.keywords() if graphkv.help else {})
+    else:
+        out = graph_attention(query, key, value, graphkv.pattern, impl=graphkv.impl, scale=scaling, softcap=softcap)
     return out.transpose(1, 2).contiguous(), None
 
 

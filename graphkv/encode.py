@@ -75,7 +75,7 @@ def encode_context(
             found[key] = hit.to(devices)
     reused = tuple(key in found for key in keys)
     missing = encoding_order(layout, keys, found)
-    total, done, keeper = sum(len(ids[i]) for i in missing), 0, _Keeper(store, must_store)
+    total, done, keeper = sum(len(ids[i]) for i in missing), 0, Keeper(store, must_store)
     for batch in batches(layout, missing, keys, [len(t) for t in ids], batch_tokens):
         for kv in encode_batch(model, layout, batch, ids, keys, found):
             found[kv.key] = keeper.put(kv).to(devices)
@@ -95,7 +95,7 @@ def block_keys(model: GraphModel, store: Store, layout: Layout, ids: Sequence[Se
     return keys
 
 
-class _Keeper:
+class Keeper:
     """Puts blocks into a store. Where that need not succeed, the first failure is a warning and the last attempt of this call."""
 
     def __init__(self, store: Store, must_store: bool) -> None:

@@ -39,13 +39,15 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.masking_utils import sdpa_mask
 
 import graphkv_kernels
-from graphkv.attention import REWEIGH, Encoding, Reweigh, answer_attention, encode_attention
-from graphkv.errors import InputError, KernelError, ModelError, UnsupportedModelError
-from graphkv.support import check_config, check_kernel, place_of, ropes_of, tokenizer_digest
+from graphkv.attention import REWEIGH, Encoding, LandmarkHelp, Pattern, Reweigh, answer_attention, encode_attention
+from graphkv.errors import InputError, KernelError, ModelError
+from graphkv.landmark_reading import LandmarkReading, landmark_attention, reading_blocks
+from graphkv.support import check_config, check_kernel, compare_with_own_forward, place_of, ropes_of, tokenizer_digest
+from graphkv.watch import Watch, watch_attention, watching
 from graphkv_kernels import BlockPattern
 
-EMBEDDED = Path(__file__).parent / "embedded"
-"""The checkpoint that ships with the package."""
+EMBEDDED, EMBEDDED_LANDMARK = Path(__file__).parent / "embedded", Path(__file__).parent / "embedded_landmark"
+"""The checkpoints that ship with the package."""
 
 KNOWN_TYPES = frozenset({"llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3_text"})
 """Architectures that the test suite covers; any other is compared with its own forward when it is loaded."""
@@ -55,6 +57,10 @@ AttentionInterface.register("graphkv", encode_attention)
 AttentionMaskInterface.register("graphkv", lambda *args, **kwargs: None)
 AttentionInterface.register("graphkv_answer", answer_attention)
 AttentionMaskInterface.register("graphkv_answer", sdpa_mask)
+AttentionInterface.register("graphkv_landmark", landmark_attention)
+AttentionMaskInterface.register("graphkv_landmark", sdpa_mask)
+AttentionInterface.register("graphkv_watch", watch_attention)
+AttentionMaskInterface.register("graphkv_watch", sdpa_mask)
 
 
 _NOT_NUMBERS = frozenset({"architectures", "transformers_version", "dtype", "use_cache", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"})
@@ -95,7 +101,7 @@ class GraphModel:
         self._tokenizer_digest: str | None = None
         model.eval()
         if self.config.model_type not in KNOWN_TYPES and model.device.type != "meta":  # without weights it can only be planned for
-            self.compare_with_own_forward()
+            compare_with_own_forward(self, KNOWN_TYPES)
 
     @classmethod
     def load(
@@ -204,7 +210,7 @@ class GraphModel:
     def name(self) -> str:
         """What the model was loaded from, for people; empty for one that was built in memory."""
         where = str(getattr(self.model.config, "name_or_path", "") or "")
-        return "embedded" if where == str(EMBEDDED) else where
+        return {str(EMBEDDED): "embedded", str(EMBEDDED_LANDMARK): "embedded-landmark"}.get(where, where)
 
     @property
     def layer_devices(self) -> list[torch.device]:
@@ -238,11 +244,26 @@ class GraphModel:
         seen = len(past_positions)
         return [layer.keys[0, :, seen:] for layer in cache.layers], [layer.values[0, :, seen:] for layer in cache.layers]
 
-    def packed_logits(self, token_ids: Sequence[int], positions: Sequence[int], pattern: BlockPattern, *, impl: str | None = None, keep: int | Tensor = 0) -> Tensor:
+    @torch.no_grad()
+    def encode_chunk(self, token_ids: Sequence[int], reading: LandmarkReading) -> tuple[list[Tensor], list[Tensor]]:
+        """A chunk with landmarks behind the blocks of `reading`: keys before rotation and values, one ``[H_kv, T, D]`` a layer."""
+        cache, ids = DynamicCache(), torch.tensor([list(token_ids)], device=self.device)
+        with self.landmark_reading(reading), self._unrotated():
+            self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{self._cache_keyword: cache})
+        return [layer.keys[0] for layer in cache.layers], [layer.values[0] for layer in cache.layers]
+
+    def packed_logits(
+        self, token_ids: Sequence[int], positions: Sequence[int], pattern: Pattern, *, impl: str | None = None, keep: int | Tensor = 0, help: LandmarkHelp | None = None
+    ) -> Tensor:
         """Logits ``[T, vocab]`` of one packed forward without a cache; differentiable. `keep` > 0: of the last tokens only; a tensor: of these rows."""
-        out = self._forward_blocks(token_ids, positions, positions, pattern, impl=impl, use_cache=False, logits_to_keep=keep)
+        out = self._forward_blocks(token_ids, positions, positions, pattern, impl=impl, help=help, use_cache=False, logits_to_keep=keep)
         logits: Tensor = out.logits[0]
         return logits
+
+    def watch(self, token_ids: Tensor, watch: Watch) -> None:
+        """One forward of ``[B, T]``, padded on the right, as far as the last layer of `watch`, which is told the attention it asks for."""
+        with self.lock, self._attention("graphkv_watch"), torch.inference_mode(), watching(watch):
+            self.decoder(input_ids=token_ids.to(self.device), use_cache=False)
 
     def answer_logits(self, cache: DynamicCache, token_ids: Tensor, positions: Tensor, mask: Tensor, reweigh: Reweigh | None) -> Tensor:
         """Logits ``[B, T, vocab]`` of questions ``[B, T]`` over a cache of rotated keys; `mask` ``[B, N + T]`` is 0 on padding."""
@@ -315,38 +336,23 @@ class GraphModel:
                 return int(pad)
         return 0  # padding is masked: any id serves
 
-    def compare_with_own_forward(self) -> None:
-        """Encode 12 tokens as three segments and compare the logits with the model's own forward.
-
-        Raises:
-            UnsupportedModelError: they differ, so graphkv does not understand this architecture.
-        """
-        ids = [(7 * i + 3) % int(self.config.vocab_size) for i in range(12)]
-        pattern = BlockPattern((4, 5, 3), ((), (0,), (0, 1)))
-        with torch.no_grad():
-            try:
-                ours = self.packed_logits(ids, range(12), pattern, impl="dense").double()
-            except (ModelError, TypeError, RuntimeError, AttributeError, ValueError) as error:
-                raise UnsupportedModelError(f"{self.config.model_type!r} cannot run under graphkv's attention: {error}") from error
-            own = self.model(torch.tensor([ids], device=self.device)).logits[0].double()
-        bound = 1e-3 if self.dtype in (torch.float32, torch.float64) else 0.1
-        apart = float((ours - own).norm() / own.norm())
-        if not apart < bound:
-            raise UnsupportedModelError(
-                f"{self.config.model_type!r} is not supported: encoded by segments its logits differ from its own forward by {apart:.1e} (relative); "
-                f"architectures known to work: {', '.join(sorted(KNOWN_TYPES))}"
-            )
-
     def _forward_blocks(
-        self, token_ids: Sequence[int], positions: Sequence[int], key_positions: Sequence[int], pattern: BlockPattern, *, impl: str | None = None, **kwargs: Any
-    ) -> Any:
-        encoding = Encoding(pattern, torch.tensor(list(positions)), torch.tensor(list(key_positions)), self.ropes, impl or self.kernel)
+        self, token_ids: Sequence[int], positions: Sequence[int], key_positions: Sequence[int], pattern: Pattern, *, impl: str | None = None,
+        help: LandmarkHelp | None = None, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        encoding = Encoding(pattern, torch.tensor(list(positions)), torch.tensor(list(key_positions)), self.ropes, impl or self.kernel, help)
         ids = torch.tensor([list(token_ids)], device=self.device)
         with self.lock, self._attention("graphkv"), self._unrotated():
             try:
                 return self.model(input_ids=ids, position_ids=encoding.query_positions[None].to(self.device), graphkv=encoding, **kwargs)
             except graphkv_kernels.KernelError as error:
                 raise KernelError(str(error)) from error
+
+    @contextmanager
+    def landmark_reading(self, reading: LandmarkReading) -> Iterator[None]:
+        """As long as it lasts, forward and ``generate`` read the blocks of `reading` beside what they are given."""
+        with self.lock, self._attention("graphkv_landmark"), reading_blocks(reading):
+            yield
 
     @contextmanager
     def _attention(self, name: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Pictures: the block mask of a layout, curves, shares and times. matplotlib is imported only while one is drawn.
+"""Pictures: the block mask of a layout, curves, shares, heat maps and times. matplotlib is imported only while one is drawn.
 
 Nothing here touches pyplot, so the caller's backend and open figures stay as they are.
 """
@@ -71,6 +71,58 @@ def draw_shares(
         axes.set_xlabel(x_label if place + columns >= len(panels) else "", fontsize=9)
     figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=max(1, len(lines)), frameon=False, fontsize=9)
     figure.tight_layout(rect=(0.0, 0.3 / height, 1.0, 1.0))
+    return save(figure, path)
+
+
+def draw_heatmap(
+    values: Sequence[Sequence[float | None]],
+    path: str | Path,
+    *,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    none: str = "not measured",
+) -> Path:
+    """Draw shares as coloured squares, their percentages written in them, as a PNG.
+
+    Args:
+        values: shares from 0 to 1, a list a row, the first row on top; None is drawn hatched.
+        columns, rows: their names. none: what a hatched square means.
+
+    Raises:
+        InputError: matplotlib is missing, or there are not as many names as rows and columns.
+
+    Example:
+        >>> draw_heatmap([[1.0, 0.5], [0.9, None]], "a.png", columns=["4k", "8k"], rows=["0%", "100%"], x_label="n", y_label="depth")  # doctest: +SKIP
+    """
+    if len(rows) != len(values) or any(len(row) != len(columns) for row in values) or not rows or not columns:
+        raise InputError(f"expected a value for each of {len(rows)} rows and {len(columns)} columns, got rows of {[len(row) for row in values]}")
+    width, height = max(4.2, 1.5 + 0.62 * len(columns)), max(2.4, 1.3 + 0.36 * len(rows))
+    figure = figure_of(width, height)
+    axes = figure.add_subplot()
+    shown = np.array([[math.nan if value is None else value for value in row] for row in values])
+    picture = axes.imshow(shown, vmin=0.0, vmax=1.0, cmap="RdYlGn", aspect="auto")
+    missing = False
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            if value is None:
+                missing = True
+                axes.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, facecolor="#f1f3f5", edgecolor="#adb5bd", hatch="///", linewidth=0)
+            else:
+                axes.text(x, y, f"{100 * value:.0f}", ha="center", va="center", fontsize=7)
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_xlabel(x_label + (f"; hatched: {none}" if missing else ""), fontsize=9)
+    axes.set_ylabel(y_label, fontsize=9)
+    axes.set_title(title, loc="left", fontsize=10, parse_math=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(picture, ax=axes, format=lambda value, _: f"{100 * value:.0f}%")
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)
+    figure.tight_layout()
     return save(figure, path)
 
 

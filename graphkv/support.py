@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 import graphkv_kernels
 from graphkv.errors import KernelError, ModelError, UnsupportedModelError, one_of
 from graphkv.kv import Rope
+from graphkv_kernels import BlockPattern
 
 
 def check_kernel(kernel: str | None) -> None:
@@ -69,6 +70,30 @@ def ropes_of(decoder: torch.nn.Module, config: Any) -> list[Rope]:
     return [made[kind] for kind in types]
 
 
+def compare_with_own_forward(model: Any, known: Iterable[str]) -> None:
+    """Encode 12 tokens as three segments with a :class:`graphkv.model.GraphModel` and compare the logits with the model's own forward.
+
+    Raises:
+        UnsupportedModelError: they differ, so graphkv does not understand this architecture; `known` are those it does.
+    """
+    config = model.config
+    ids = [(7 * i + 3) % int(config.vocab_size) for i in range(12)]
+    pattern = BlockPattern((4, 5, 3), ((), (0,), (0, 1)))
+    with torch.no_grad():
+        try:
+            ours = model.packed_logits(ids, range(12), pattern, impl="dense").double()
+        except (ModelError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+            raise UnsupportedModelError(f"{config.model_type!r} cannot run under graphkv's attention: {error}") from error
+        own = model.model(torch.tensor([ids], device=model.device)).logits[0].double()
+    bound = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+    apart = float((ours - own).norm() / own.norm())
+    if not apart < bound:
+        raise UnsupportedModelError(
+            f"{config.model_type!r} is not supported: encoded by segments its logits differ from its own forward by {apart:.1e} (relative); "
+            f"architectures known to work: {', '.join(sorted(known))}"
+        )
+
+
 def tokenizer_digest(tokenizer: Any) -> str:
     """Digest of how a tokenizer makes ids of text: vocabulary, merges, normalisation. Padding and truncation, which a call may set, do not count."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -82,14 +107,22 @@ def tokenizer_digest(tokenizer: Any) -> str:
 
 
 def place_of(name: str | Path | None, embedded: Path) -> str:
-    """The folder or hub id to load from, None being the `embedded` model. Raises ModelError if it is meant as a folder and is none."""
+    """The folder or hub id to load from.
+
+    Two names are those of models that ship with the package: ``embedded``, which is None too, and ``embedded-landmark``. A folder of such a
+    name is ``./embedded``.
+
+    Raises:
+        ModelError: it is meant as a folder and is none.
+    """
     if name is not None and not isinstance(name, str | Path):
         raise ModelError(f"expected a folder, a hub id, a (model, tokenizer) pair or nothing, got {type(name).__name__}")
-    path = embedded if name is None else Path(name)
-    looks_local = name is None or isinstance(name, Path) or str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
+    shipped = {None: embedded, "embedded": embedded, "embedded-landmark": embedded.with_name("embedded_landmark")}
+    place = name if isinstance(name, Path) else shipped.get(name) or str(name)
+    path, looks_local = Path(place), isinstance(place, Path) or place.startswith((".", "/", "~")) or place.count("/") > 1
     path = path.expanduser()
     if path.exists() and not (path / "config.json").is_file():
         raise ModelError(f"{path} is not a model folder: expected config.json, model.safetensors and a tokenizer in it")
     if looks_local and not path.exists():
         raise ModelError(f"no such model folder: {path}; give a folder with config.json, a hub id such as Qwen/Qwen2.5-0.5B, or nothing for the embedded model")
-    return str(path) if path.exists() else str(name)
+    return str(path) if path.exists() else str(place)

@@ -47,13 +47,13 @@ def best_subspan_em(prediction: str, answers: str | Iterable[str]) -> float:
     return float(any(gold and gold in given for gold in map(normalise, golds)))
 
 
-def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(right: float, count: int, z: float = 1.959964) -> tuple[float, float]:
     """The Wilson score interval of a share, 95% by default; (0, 1) where nothing was counted.
 
     Wilson, Journal of the American Statistical Association 22 (1927); it stays inside [0, 1] and is sound at 0 and at 1.
 
     Args:
-        right: successes. count: trials. z: quantile of the normal distribution.
+        right: successes, or a sum of scores between 0 and 1. count: trials. z: quantile of the normal distribution.
 
     Raises:
         ValueError: `right` is not between 0 and `count`.

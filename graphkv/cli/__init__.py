@@ -7,6 +7,7 @@
     encode.py   graphkv encode  documents into a store
     cache/      graphkv cache   look into a store and keep house
     show.py     graphkv show    draw a graph and its block mask; page.py and page.html make the HTML page
+    heads.py    graphkv heads   which heads of a model look at what an answer is copied from
     train.py    graphkv train   train a model under a mixture of layouts
     demo.py     graphkv demo    the main job on the embedded model
     doctor.py   graphkv doctor  what this machine has
@@ -23,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-from graphkv.cli import ask, bench, build, cache, demo, doctor, encode, index, show, stats, train
+from graphkv.cli import ask, bench, build, cache, demo, doctor, encode, heads, index, show, stats, train
 from graphkv.cli.common import guarded, set_debug
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "ask": ask.ask,
     "show": show.show,
     "stats": stats.stats,
+    "heads": heads.heads,
     "train": train.train,
     "demo": demo.demo,
     "doctor": doctor.doctor,

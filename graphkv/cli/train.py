@@ -18,7 +18,12 @@ def train(
     model: Model = None,
     init: Annotated[str, typer.Option(help="pretrained, or scratch: the model's config with random weights.")] = "pretrained",
     lora: Annotated[int | None, typer.Option(help="Train a LoRA adapter of this rank in place of the weights.", min=1, show_default=False)] = None,
-    layouts: Annotated[str, typer.Option("--layouts", "-l", help="The mixture: graph=2,block=1,sequential=1.")] = "graph",
+    layouts: Annotated[str, typer.Option("--layouts", "-l", help="The mixture: graph=2,block=1,sequential=1; landmark is a reading too.")] = "graph",
+    landmark_block: Annotated[
+        int | None, typer.Option(help="With landmark in the mixture, the first time: tokens a block, the landmark included.", min=2, show_default=False)
+    ] = None,
+    landmark_weight: Annotated[float, typer.Option(help="Weight of the landmarks' divergence from their blocks, a help at small budgets.")] = 0.0,
+    landmark_ramp: Annotated[float, typer.Option(help="First share of the steps, over which landmarks take over from plain attention.")] = 0.0,
     option: LayoutOptions = None,
     eval: Annotated[Path | None, typer.Option("--eval", help="Held-out rows, measured under every layout of the mixture.", show_default=False)] = None,
     eval_every: Annotated[int, typer.Option(help="In steps.", min=1)] = 100,
@@ -67,6 +72,9 @@ def train(
         init=init,
         lora=lora,
         layouts=layouts,
+        landmark_block=landmark_block,
+        landmark_weight=landmark_weight,
+        landmark_ramp=landmark_ramp,
         options=parse_options(option),
         eval=eval,
         eval_every=eval_every,

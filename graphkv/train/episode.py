@@ -27,7 +27,7 @@ from graphkv.layout import Layout
 from graphkv.layouts import make_layout
 from graphkv.tokens import TokenReader
 from graphkv.window import check_window
-from graphkv_kernels import BlockPattern
+from graphkv_kernels import BlockPattern, LandmarkGroups
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Episode:
 
     Attributes:
         token_ids, positions: ``[T]``, in packed order: prefix, the layout's blocks, then one block a question.
-        pattern: those blocks, and which reads which.
+        pattern: those blocks, and which reads which; under landmarks the groups of their softmax.
         layout: what the pattern was made from, for the longest of the questions.
         answer_at, answer_ids: ``[A]`` int64: after row ``answer_at[i]`` comes ``answer_ids[i]``: answer tokens and the end token.
         answer_question: ``[A]`` int64: the number of the question. text_at, text_ids: ``[X]``, the same for the documents' own tokens.
@@ -44,7 +44,7 @@ class Episode:
 
     token_ids: list[int]
     positions: list[int]
-    pattern: BlockPattern
+    pattern: BlockPattern | LandmarkGroups
     layout: Layout
     answer_at: Tensor
     answer_ids: Tensor

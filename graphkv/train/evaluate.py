@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 
 from graphkv.tokens import TokenReader
-from graphkv.train.episode import make_episode
 from graphkv.train.loss import episode_loss
 from graphkv.train.metrics import Meter
 from graphkv.train.mixture import Mixture
+from graphkv.train.reading import reading_episode
 from graphkv.train.rows import Rows
 
 
@@ -34,7 +34,7 @@ def evaluate(reader: TokenReader, rows: Rows, mixture: Mixture, limit: int, *, k
             if stop():
                 return {}
             row = rows[index]
-            _, counts = episode_loss(reader.model, make_episode(reader, row.graph, row.questions, layout, mixture.options[layout]), kernel=kernel)
+            _, counts = episode_loss(reader.model, reading_episode(reader, row.graph, row.questions, layout, mixture.options[layout]), kernel=kernel)
             meter.add("loss", counts.loss * counts.tokens, counts.tokens)
             meter.add("accuracy", counts.right, counts.tokens)
             meter.add("exact", counts.exact, counts.answers)

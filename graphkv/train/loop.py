@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from graphkv.errors import InputError, LengthError
+from graphkv.landmark import add_landmarks, has_landmarks, landmark_of
 from graphkv.model import GraphModel
 from graphkv.prompt import template_of
 from graphkv.tokens import TokenReader
@@ -24,15 +25,16 @@ from graphkv.train.adapter import add_lora
 from graphkv.train.checkpoint import Checkpoint, save
 from graphkv.train.curve import draw_metrics
 from graphkv.train.display import Display
-from graphkv.train.episode import Episode, make_episode
+from graphkv.train.episode import Episode
 from graphkv.train.evaluate import evaluate
 from graphkv.train.export import write_model
 from graphkv.train.folder import open_run
 from graphkv.train.interrupt import Interrupt
 from graphkv.train.loss import episode_loss
 from graphkv.train.metrics import Meter, MetricsLog, read_metrics
-from graphkv.train.mixture import Mixture
-from graphkv.train.optim import make_optimizer, optimizer_tensors, rate, restore_optimizer, restore_weights
+from graphkv.train.mixture import LANDMARK, Mixture
+from graphkv.train.optim import fading, make_optimizer, optimizer_tensors, rate, restore_optimizer, restore_weights, rising
+from graphkv.train.reading import reading_episode
 from graphkv.train.rows import Order, Row, Rows
 from graphkv.train.settings import TrainSettings
 
@@ -58,6 +60,8 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         'run/model'
     """
     mixture = Mixture.parse(settings.layouts, settings.options)
+    if settings.landmark_block is not None and LANDMARK not in mixture.weights:
+        raise InputError(f"landmark_block says how the landmark reading is trained, but layouts={settings.layouts!r} has no landmark: add landmark=1, say")
     rows = Rows(settings.rows)
     held_out = Rows(settings.eval) if settings.eval is not None else None
     before, threads = torch.get_num_threads(), settings.threads
@@ -82,7 +86,7 @@ class _Run:
     ) -> None:
         self.settings, self.mixture, self.rows, self.held_out, self.interrupt = settings, mixture, rows, held_out, interrupt
         self.folder, self.order = Path(settings.out), Order(len(rows), settings.seed)
-        self.model, self.adapter = _load(settings)
+        self.model, self.adapter = _load(settings, LANDMARK in mixture.weights)
         self.reader = TokenReader(self.model, template_of(self.model.tokenizer), settings.max_segment_tokens)
         self.parameters = {name: p for name, p in self.model.model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters, settings.weight_decay)
@@ -125,15 +129,19 @@ class _Run:
             episodes.append(self._next_episode())
             tokens += len(episodes[-1].token_ids)
         self.optimizer.zero_grad(set_to_none=True)
+        ramp = settings.landmark_ramp
+        helps = {"landmark_weight": settings.landmark_weight * fading(self.step, settings.steps, ramp), "blend": rising(self.step, settings.steps, ramp)}
         for episode in episodes:
             with self._precision():
-                loss, counts = episode_loss(self.model, episode, text_weight=settings.text_weight, kernel=settings.kernel)
+                loss, counts = episode_loss(self.model, episode, text_weight=settings.text_weight, kernel=settings.kernel, **helps)
             (loss / len(episodes)).backward()  # type: ignore[no-untyped-call]
             step.add("loss", counts.loss)
             step.add("accuracy", counts.right, counts.tokens)
             step.add("exact", counts.exact, counts.answers)
             if settings.text_weight:
                 step.add("text_loss", counts.text_loss)
+            if counts.divergence:
+                step.add("landmark_divergence", counts.divergence)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip or float("inf")))
         if norm != norm or norm == float("inf"):
             raise InputError(f"the gradient is not finite at step {self.step + 1}: lower lr, or train in float32; the last checkpoint stands")
@@ -166,7 +174,7 @@ class _Run:
 
     def _episode(self, row: Row, asked: list[tuple[str, str]], layout: str) -> Episode:
         try:
-            return make_episode(self.reader, row.graph, asked, layout, self.mixture.options[layout])
+            return reading_episode(self.reader, row.graph, asked, layout, self.mixture.options[layout])
         except InputError as error:
             raise type(error)(f"{row.where}: {error}") from error
 
@@ -232,7 +240,7 @@ class _Run:
         return summary
 
 
-def _load(settings: TrainSettings) -> tuple[GraphModel, Any]:
+def _load(settings: TrainSettings, landmarks: bool) -> tuple[GraphModel, Any]:
     """The model on its device, ready to be trained, and its adapter if it gets one."""
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if settings.init == "scratch":
@@ -241,12 +249,28 @@ def _load(settings: TrainSettings) -> tuple[GraphModel, Any]:
         # What is trained is float32; weights that LoRA leaves alone may be as small as the arithmetic.
         dtype = settings.dtype if settings.lora is not None else "float32"
         model = GraphModel.load(settings.model, dtype=dtype, kernel=settings.kernel)
+    if landmarks:
+        _with_landmarks(model, settings)
     adapter = add_lora(model, settings.lora, settings.seed) if settings.lora is not None else None
     try:
         model.model.to(device)
     except (RuntimeError, AssertionError) as error:  # torch's answer to a device that is not there
         raise InputError(f"the model cannot be put on device {device!r}: {error}") from error
     return GraphModel(model.model, model.tokenizer, kernel=settings.kernel), adapter
+
+
+def _with_landmarks(model: GraphModel, settings: TrainSettings) -> None:
+    """See to it that a model that is to be read with landmarks has them, as long as the settings say."""
+    block = settings.landmark_block
+    if has_landmarks(model):
+        if block not in (None, landmark_of(model).block):
+            raise InputError(f"the model was trained with landmark blocks of {landmark_of(model).block} tokens, landmark_block is {block}: leave it out, or take another model")
+    elif block is None:
+        raise InputError("the model has no landmarks yet: say with landmark_block (--landmark-block 32) how many tokens a block is to have, its landmark included")
+    elif settings.lora is not None:
+        raise InputError("lora leaves the embeddings alone, so a landmark token could not be learned: train the weights first, or take a model that has landmarks")
+    else:
+        add_landmarks(model, block)
 
 
 def _seed(seed: int, step: int) -> int:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphkv.errors import LayoutError, one_of
-from graphkv.layouts import layout_options
+from graphkv.layouts import LAYOUTS, layout_options
+
+LANDMARK = "landmark"
+"""Not a layout but a reading of its own: one running text with landmarks in it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Mixture:
         weights: dict[str, float] = {}
         for part in text.split(","):
             name, equals, number = (piece.strip() for piece in part.partition("="))
-            layout_options(name)
+            options_of(name)
             if name == "graph_sequential":
                 raise LayoutError("layout 'graph_sequential' moves keys between its phases: there is no packed forward to train it with; train 'graph_topk'")
             if name in weights:
@@ -47,7 +50,7 @@ class Mixture:
                 weights[name] = math.nan
             if not 0 < weights[name] < math.inf:
                 raise LayoutError(f"expected name=weight with a weight above 0, for example graph=2,block=1; got {part.strip()!r}")
-        valid = {name: layout_options(name) for name in weights}
+        valid = {name: options_of(name) for name in weights}
         for key in options or {}:
             if not any(key in known for known in valid.values()):
                 raise LayoutError(one_of(f"option of {', '.join(weights)}:", key, sorted({k for known in valid.values() for k in known}) or ["none"]))
@@ -56,3 +59,10 @@ class Mixture:
     def draw(self, rng: random.Random) -> str:
         """The name of one layout, by weight."""
         return rng.choices(list(self.weights), list(self.weights.values()))[0]
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """The options of a layout, or of the landmark reading, which has none. Raises LayoutError for an unknown name."""
+    if name != LANDMARK and name not in LAYOUTS:
+        raise LayoutError(one_of("layout", name, [*LAYOUTS, LANDMARK]))
+    return {} if name == LANDMARK else layout_options(name)

@@ -24,6 +24,26 @@ def rate(step: int, steps: int, warmup: int, decay: float) -> float:
     return max(0.0, min(1.0, rise, fall))
 
 
+def fading(step: int, steps: int, begin: float) -> float:
+    """1 until the share `begin` of the steps, then a linear fall to 0 at the end.
+
+    Example:
+        >>> [round(fading(s, 10, 0.6), 2) for s in range(0, 11, 2)]
+        [1.0, 1.0, 1.0, 1.0, 0.5, 0.0]
+    """
+    return 1.0 if begin == 1.0 else max(0.0, min(1.0, (steps - step) / ((1 - begin) * steps)))
+
+
+def rising(step: int, steps: int, end: float) -> float:
+    """A linear rise from 0 to 1, which is reached at the share `end` of the steps.
+
+    Example:
+        >>> [round(rising(s, 10, 0.4), 2) for s in range(0, 8, 2)], rising(0, 10, 0.0)
+        ([0.0, 0.5, 1.0, 1.0], 1.0)
+    """
+    return min(1.0, step / (end * steps)) if end else 1.0
+
+
 def make_optimizer(parameters: Mapping[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
     """AdamW over named parameters; weight decay on matrices, not on norms and biases."""
     matrices = [p for p in parameters.values() if p.dim() > 1]

@@ -12,7 +12,7 @@ from graphkv.errors import InputError, check_count, one_of
 
 _CHOICES = {"init": ("pretrained", "scratch"), "dtype": ("float32", "bfloat16")}
 _COUNTS = ("steps", "batch_tokens", "log_every", "eval_every", "eval_rows")
-_OPTIONAL_COUNTS = ("lora", "questions", "max_segment_tokens", "threads")
+_OPTIONAL_COUNTS = ("lora", "questions", "max_segment_tokens", "threads", "landmark_block")
 _MAY_CHANGE = ("rows", "out", "steps", "eval", "eval_every", "eval_rows", "log_every", "save_every", "device", "threads")
 """Settings that a run may be resumed with when they are different: they change no step that was made. (Rows are told by their content.)"""
 
@@ -27,6 +27,10 @@ class TrainSettings:
         init: ``pretrained``, or ``scratch``: the model's config with random weights.
         lora: rank of a LoRA adapter that is trained in place of the weights; needs peft.
         layouts: the mixture, ``name`` or ``name=weight``, with commas between them.
+        landmark_block: where `landmark` is in the mixture and the model has no landmarks yet: tokens a block, the landmark included.
+        landmark_weight: weight of the landmarks' divergence from their blocks (see `loss.py`), beside 1 for the answers: a help that plain training
+            does without, fading out once landmarks have taken over. landmark_ramp: the first share of the steps, over which landmarks take over from
+            plain attention; 0 for at once.
         options: options of the layouts (`rounds`, `positions`, `view`, `m`, ...); each layout gets those that it has.
         eval: held-out rows. eval_every: in steps. eval_rows: the first so many of them, each under every layout.
         steps: optimizer steps of the whole run. batch_tokens: episodes are added up until a step has so many tokens.
@@ -53,6 +57,9 @@ class TrainSettings:
     init: str = "pretrained"
     lora: int | None = None
     layouts: str = "graph"
+    landmark_block: int | None = None
+    landmark_weight: float = 0.0
+    landmark_ramp: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
     eval: str | Path | None = None
     eval_every: int = 100
@@ -85,7 +92,7 @@ class TrainSettings:
         for name in _OPTIONAL_COUNTS:
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
-        for name, high in (("lr", math.inf), ("decay", 1.0), ("weight_decay", math.inf), ("clip", math.inf), ("text_weight", math.inf), ("save_every", math.inf)):
+        for name, high in (("lr", math.inf), ("decay", 1.0), ("weight_decay", math.inf), ("clip", math.inf), ("text_weight", math.inf), ("landmark_weight", math.inf), ("landmark_ramp", 1.0), ("save_every", math.inf)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high or math.isinf(value):
                 raise InputError(f"{name} must be a number from 0" + (f" to {high:g}" if high < math.inf else " on") + f", got {value!r}")
@@ -93,6 +100,8 @@ class TrainSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InputError(f"{name} must be a whole number of at least 0, got {value!r}")
+        if self.landmark_block == 1:
+            raise InputError("landmark_block must be at least 2: some text and its landmark")
         if self.lr == 0:
             raise InputError("lr must be above 0")
         if self.lora is not None and self.init == "scratch":

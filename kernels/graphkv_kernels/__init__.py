@@ -6,6 +6,8 @@
     gather.py    the CPU's default: each block's sources gathered, its own tokens causally, merged by log-sum-exp
     flex.py      torch's flex_attention, the GPU's default
     varlen.py    flash-attn's varlen call, an optional extra
+    landmark.py  landmark attention: the grouped softmax, and all of it at once
+    landmark_gather.py  landmark attention chunk by chunk: a few blocks out of many
     masks.py     dense masks, and block masks built straight from the edges
     softmax.py   attention spelled out, shared by the kernels
     errors.py    what can go wrong
@@ -15,6 +17,8 @@ To add a kernel: one file with `unavailable()` and `attend(...)`, one line in `a
 
 from graphkv_kernels.api import available_kernels, default_kernel, graph_attention
 from graphkv_kernels.errors import KernelError, KernelUnavailable, PatternError, ShapeError, UnknownKernel
+from graphkv_kernels.landmark import LandmarkGroups, grouped_softmax_reference, landmark_dense_attention
+from graphkv_kernels.landmark_gather import causal_attention, chunk_attention, gather_blocks, merge_blocks, top_landmarks
 from graphkv_kernels.masks import block_mask, dense_mask
 from graphkv_kernels.pattern import BlockPattern, ContextWeight
 
@@ -23,12 +27,20 @@ __all__ = [
     "ContextWeight",
     "KernelError",
     "KernelUnavailable",
+    "LandmarkGroups",
     "PatternError",
     "ShapeError",
     "UnknownKernel",
     "available_kernels",
     "block_mask",
+    "causal_attention",
+    "chunk_attention",
     "default_kernel",
     "dense_mask",
+    "gather_blocks",
     "graph_attention",
+    "grouped_softmax_reference",
+    "landmark_dense_attention",
+    "merge_blocks",
+    "top_landmarks",
 ]

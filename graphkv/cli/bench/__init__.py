@@ -8,9 +8,14 @@ from graphkv.cli.bench.answer_time import answer_time
 from graphkv.cli.bench.attention import attention
 from graphkv.cli.bench.citation_world import citation_world
 from graphkv.cli.bench.codecs import codecs
+from graphkv.cli.bench.infini_retri_peer import infini_retri_peer
+from graphkv.cli.bench.needle import needle
+from graphkv.cli.bench.passkey import passkey
 from graphkv.cli.bench.retrieval import retrieval
 from graphkv.cli.bench.retrieval_scale import retrieval_scale
+from graphkv.cli.bench.ruler import ruler
 from graphkv.cli.bench.store_size import store_size
+from graphkv.cli.bench.strategies import strategies
 from graphkv.cli.bench.ttft import ttft
 from graphkv.cli.common import guarded
 
@@ -19,9 +24,14 @@ app.command("answer-time")(guarded(answer_time))
 app.command("attention")(guarded(attention))
 app.command("citation-world")(guarded(citation_world))
 app.command("codecs")(guarded(codecs))
+app.command("infini-retri-peer")(guarded(infini_retri_peer))
+app.command("needle")(guarded(needle))
+app.command("passkey")(guarded(passkey))
 app.command("retrieval")(guarded(retrieval))
 app.command("retrieval-scale")(guarded(retrieval_scale))
+app.command("ruler")(guarded(ruler))
 app.command("store-size")(guarded(store_size))
+app.command("strategies")(guarded(strategies))
 app.command("ttft")(guarded(ttft))
 
 

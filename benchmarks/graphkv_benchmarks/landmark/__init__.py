@@ -1,0 +1,5 @@
+"""The landmark version of the embedded model: its training rows, and what is measured of it.
+
+    rows.py         training rows: citation worlds, needles, chains of variables, in contexts of up to 512 tokens
+    perplexity.py   held-out text: the landmark arm beside the plain one
+"""

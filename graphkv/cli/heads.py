@@ -1,0 +1,91 @@
+"""`graphkv heads`: which heads of a model look at what an answer is copied from; saved beside the model, for infini_retri."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graphkv.cli.common import Dtype, Json, load_engine, print_json
+from graphkv.errors import DocumentError, InputError
+from graphkv.progress import late_progress
+
+if TYPE_CHECKING:
+    from graphkv_retrieval.heads import HeadScores
+
+SHOWN = 8
+"""Lines of the table."""
+
+
+def heads(
+    model: Annotated[str | None, typer.Argument(help="A folder or a hub id; the embedded model without it.", show_default=False)] = None,
+    top: Annotated[int, typer.Option("--top", help="Heads to save, at most.", min=1)] = 2,
+    threshold: Annotated[float, typer.Option("--threshold", help="What a head must find, and copy, to be saved with the best one.", min=0.0, max=1.0)] = 0.8,
+    needles: Annotated[int, typer.Option("--needles", "-n", help="Needles to ask for.", min=1)] = 32,
+    length: Annotated[int, typer.Option("--length", help="Tokens of a haystack.", min=1)] = 1024,
+    seed: Annotated[int, typer.Option("--seed", help="Of names, values and filler.")] = 0,
+    text: Annotated[Path | None, typer.Option("--text", metavar="FILE", help="A haystack of your own; invented filler without it.", show_default=False)] = None,
+    window: Annotated[int | None, typer.Option("--window", help="Saved with them: tokens of a window.", min=1, show_default="the paper's 1024")] = None,
+    top_tokens: Annotated[int | None, typer.Option("--top-tokens", help="Saved with them: best tokens whose sentences are kept.", min=1, show_default="the paper's 300")] = None,
+    save: Annotated[bool, typer.Option("--save/--no-save", help="Save them, or only look.")] = True,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Find a model's retrieval heads by needles, and save the best: infini_retri reads its windows with them.
+
+    copy: how often the head looks at the token of the needle that is being copied (arXiv 2404.15574). question, last: how often the needle is
+    found before anything is written, with the question's rows and with the prompt's last row.
+
+    [bold]A session[/bold]
+
+    \b
+    $ graphkv heads --no-save
+    24 of 32 needles answered, 118 tokens copied
+    layer  head  copy  question  last
+        4     1  1.00      0.79  1.00
+        2     0  0.90      0.33  0.96
+    ...
+    best with the last row: layer 2 head 0, layer 4 head 1
+    """
+    hay = None if text is None else _read(text)
+    engine = load_engine(model, dtype)
+    from graphkv_retrieval.heads import detect_heads, save_heads
+
+    with late_progress("asking for needles") as progress:
+        scores = detect_heads(engine, n=needles, length=length, seed=seed, text=hay, progress=progress)
+    best = scores.best(top, threshold)
+    place = save_heads(engine.model, scores, best, window=window, top_tokens=top_tokens) if save else None
+    if as_json:
+        tables = {name: getattr(scores, name).tolist() for name in ("copy", "question", "last")}
+        counts = {"needles": scores.needles, "answered": scores.answered, "copied": scores.copied}
+        print_json(counts | {"heads": best, "rows": scores.rows} | tables | {"saved": None if place is None else str(place)})
+        return
+    typer.echo(f"{scores.answered} of {scores.needles} needles answered, {scores.copied} tokens copied")
+    _table(scores)
+    typer.echo(f"best with {'the last row' if scores.rows == 'last' else 'the rows of the question'}: {', '.join(f'layer {layer} head {head}' for layer, head in best)}")
+    if place is not None:
+        typer.echo(f"saved: {place}")
+
+
+def _read(path: Path) -> str:
+    try:
+        hay = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(f"{path} cannot be read as UTF-8 text: {error}") from None
+    if not hay.strip():
+        raise InputError(f"{path} is empty: expected text to hide needles in")
+    return hay
+
+
+def _table(scores: HeadScores) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("layer", "head", "copy", "question", "last"):
+        table.add_column(column, justify="right")
+    for layer, head in scores.ranked(scores.rows)[:SHOWN]:
+        values = (float(of[layer, head]) for of in (scores.copy, scores.question, scores.last))
+        table.add_row(str(layer), str(head), *(f"{value:.2f}" for value in values))
+    Console().print(table)

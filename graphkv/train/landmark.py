@@ -1,0 +1,47 @@
+"""An episode as the landmark reading has it: the sequential one with a landmark at the end of every block.
+
+The context (prefix, then the segments one after the other) is cut into blocks whatever its segments are; each question with its answer
+is a block of its own at the context's end, and reads no other. See :mod:`graphkv.landmark`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from graphkv.errors import LengthError
+from graphkv.graph import SegmentGraph
+from graphkv.landmark import insert_landmarks, landmark_groups, landmark_of
+from graphkv.tokens import TokenReader
+from graphkv.train.episode import Episode, make_episode
+
+
+def landmark_episode(reader: TokenReader, graph: SegmentGraph, questions: Sequence[tuple[str, str]]) -> Episode:
+    """Pack `questions`, pairs (question, answer), over a graph that is read with landmarks.
+
+    No landmark is ever to be predicted: what follows a block's last token of text is predicted from the landmark between them.
+
+    Raises:
+        UnsupportedModelError: the model has no landmarks. LengthError: it does not fit into the model's window.
+        InputError: whatever the engine refuses.
+    """
+    config = landmark_of(reader.model)
+    plain = make_episode(reader, graph, questions, "sequential", {})
+    blocks = len(plain.layout.context)
+    lengths = plain.pattern.lengths[blocks:]
+    size = sum(plain.pattern.lengths[:blocks])
+    context, asked = insert_landmarks(plain.token_ids[:size], config), plain.token_ids[size:]
+    if len(context) + max(lengths) + 1 > reader.model.window:
+        raise LengthError(
+            f"with its landmarks the context has {len(context)} tokens, and the longest question with its answer {max(lengths)}: "
+            f"the model's window is {reader.model.window}"
+        )
+    positions = [*range(len(context)), *(len(context) + i for length in lengths for i in range(length))]
+    added = len(context) - size
+    # Row r of the text is row r + r // (block - 1) now; what is predicted keeps its place, so the row before it may be a landmark.
+    after = plain.text_at + 1
+    moved = after + torch.div(after, config.block - 1, rounding_mode="floor") - 1
+    groups = landmark_groups(size, lengths, config)
+    return replace(plain, token_ids=[*context, *asked], positions=positions, pattern=groups, answer_at=plain.answer_at + added, text_at=moved)
