@@ -84,8 +84,11 @@ def decoding(model: GraphModel, used: int, max_new_tokens: int | None, stop: Seq
     return model.generation_config(config, overrides)
 
 
-def complete_prompts(model: GraphModel, prompts: Sequence[Sequence[int]], config: Any) -> tuple[list[Completion], float]:
+def complete_prompts(model: GraphModel, prompts: Sequence[Sequence[int]], config: Any, *, stopping: Sequence[Any] = ()) -> tuple[list[Completion], float]:
     """Decode after whole prompts of their own, as one left-padded batch, without any context: the model's plain ``generate``.
+
+    Args:
+        stopping: criteria that transformers asks after every token.
 
     Returns:
         As :func:`complete`.
@@ -104,7 +107,7 @@ def complete_prompts(model: GraphModel, prompts: Sequence[Sequence[int]], config
         ids[row, pad:], mask[row, pad:] = torch.tensor(list(prompt)), 1
         positions[row, pad:] = torch.arange(len(prompt))
     clock = _Clock()
-    out = model.generate(model.cache((), ()), ids.to(model.device), positions.to(model.device), mask.to(model.device), config, stopping=[clock])
+    out = model.generate(model.cache((), ()), ids.to(model.device), positions.to(model.device), mask.to(model.device), config, stopping=[clock, *stopping])
     ends = _end_tokens(config)
     return [_completion(model, row, ends, config.stop_strings) for row in out.tolist()], clock.first or time.perf_counter()
 

@@ -4,9 +4,12 @@ Landmark Attention (Mohtashami and Jaggi, 2023, arXiv 2305.16300): a text is cut
 landmark, through which later tokens read the block; :mod:`graphkv_kernels.landmark` has the softmax. A model that was trained so says it in
 its config, as ``graphkv_landmark = {"block": 32, "token_id": 1583}``; ``graphkv train`` puts it there.
 
-One deviation from the paper: the last block of a context, which may be shorter, is closed with a landmark where the context ends, so a
-question always begins a block of its own. That block grows while the question and its answer are read, and has no landmark, however
-long it is. So the context's blocks do not depend on the question, and many questions can be asked of one context.
+Two deviations from the paper:
+
+* The last block of a context, which may be shorter, is closed with a landmark where the context ends, so a question always begins a block of
+  its own. That block grows while the question and its answer are read, and has no landmark, however long it is. So the context's blocks
+  do not depend on the question, and many questions can be asked of one context.
+* In training a landmark neither predicts nor is predicted: the first token of a block is predicted by the last token of text before it.
 """
 
 from __future__ import annotations

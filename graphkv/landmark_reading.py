@@ -68,6 +68,7 @@ class LandmarkReading:
             token, or for each head. ropes: one a layer.
         chunk: True while text is encoded: queries and keys come before rotation, and the text has landmarks.
         usage: the weight that each block got, ``[B, M]`` float64, summed over layers, heads and tokens; None if nobody asks.
+        counted: rows whose tokens count for `usage`, bool ``[B]``; None for all.
     """
 
     memory: BlockMemory
@@ -77,6 +78,7 @@ class LandmarkReading:
     ropes: Sequence[Rope]
     chunk: bool = True
     usage: Tensor | None = None
+    counted: Tensor | None = None
     _places: _Places | None = field(default=None, init=False, repr=False)
 
     def places(self) -> _Places:
@@ -158,33 +160,33 @@ def _read_memory(
     read, landmark = gather_blocks(turned, place, chosen, key_heads, fetch, scale=scale, softcap=softcap)
     out, weights = merge_blocks(out, mass, read, landmark)
     if reading.usage is not None:
-        weights = weights * _rows(mask, query)[:, None, :, None]
+        counted = _rows(mask, query) if reading.counted is None else _rows(mask, query) & reading.counted[:, None].to(query.device)
+        weights = weights * counted[:, None, :, None]
         reading.usage.scatter_add_(1, chosen.flatten(1).to(reading.usage.device), weights.flatten(1).to(reading.usage))
     return out
 
 
 def _candidates(reading: LandmarkReading, layer: int, query: Tensor, key_heads: int) -> tuple[Tensor, Tensor]:
-    """The k best landmarks of each head and token, fewer if there are fewer blocks: dot products and numbers ``[B, H, T, C]``."""
+    """The k best landmarks of each head and token, fewer if there are fewer blocks: dot products and numbers ``[B, H, T, C]``; of two that are equal the later one."""
     memory, places, rope = reading.memory, reading.places(), reading.ropes[layer]
     heads = query.shape[1]
-    last = memory.landmarks(layer, places.older, memory.blocks).to(query.dtype)
-    last = _turned(last, *places.last_table(rope))
+    last = _turned(memory.landmarks(layer, places.older, memory.blocks).to(query.dtype), *places.last_table(rope)).flip(1)
     by_head = query.view(len(query), key_heads, heads // key_heads, *query.shape[2:]).transpose(0, 1)  # [K, B, G, T, D]
     scores = (by_head.flatten(1, 3) @ last.transpose(-1, -2)).view(*by_head.shape[:4], -1)
-    chosen = torch.arange(places.older, memory.blocks, device=query.device).expand(scores.shape)
+    chosen = torch.arange(memory.blocks - 1, places.older - 1, -1, device=query.device).expand(scores.shape)
     if places.older:
         wanted = min(reading.k, places.older)
         lookup = _turned(by_head, *places.lookup_table(rope)).flatten(1, 3)
         if layer == 0:  # all alike: any one's score is everybody's
-            found = torch.arange(places.older - wanted, places.older, device=query.device).expand(*lookup.shape[:2], wanted)
-            best = lookup @ memory.landmarks(layer, places.older - wanted, places.older).to(query.dtype).transpose(-1, -2)
+            found = torch.arange(places.older - 1, places.older - 1 - wanted, -1, device=query.device).expand(*lookup.shape[:2], wanted)
+            best = (lookup @ memory.landmarks(layer, places.older - 1, places.older).to(query.dtype).transpose(-1, -2)).expand(found.shape)
         else:
             best, found = memory.search(layer, lookup, wanted, places.older)
-        scores = torch.cat((best.view(*by_head.shape[:4], wanted), scores), dim=-1)
-        chosen = torch.cat((found.reshape(*by_head.shape[:4], wanted), chosen), dim=-1)
+        scores = torch.cat((scores, best.reshape(*by_head.shape[:4], wanted)), dim=-1)
+        chosen = torch.cat((chosen, found.reshape(*by_head.shape[:4], wanted)), dim=-1)
         if scores.shape[-1] > reading.k:
-            scores, at = scores.topk(reading.k, dim=-1)
-            chosen = chosen.gather(-1, at)
+            scores, at = scores.sort(dim=-1, descending=True, stable=True)
+            scores, chosen = scores[..., : reading.k], chosen.gather(-1, at[..., : reading.k])
     return scores.transpose(0, 1).flatten(1, 2), chosen.transpose(0, 1).flatten(1, 2)
 
 

@@ -46,6 +46,7 @@ CORE: dict[str, set[str]] = {
     "progress": {"rich"},
     "prompt": {"jinja2"},
     "attention": TORCH | {"graphkv_kernels"},
+    "landmark_reading": TORCH | {"graphkv_kernels"},
     "support": TORCH | {"graphkv_kernels"},
     "model": TORCH | {"graphkv_kernels", "transformers", "safetensors"},
     "tokens": TORCH,

@@ -35,31 +35,33 @@ def heads(
     """Find a model's retrieval heads by needles, and save the best: infini_retri reads its windows with them.
 
     copy: how often the head looks at the token of the needle that is being copied (arXiv 2404.15574). question, last: how often the needle is
-    found before anything is written, with the question's rows and with the prompt's last row.
+    found before anything is written, with the question's rows and with the prompt's last row. margin: how much better it is than the rest (a natural
+    logarithm, median of the needles, with the better rows); the greatest come first.
 
     [bold]A session[/bold]
 
     \b
-    $ graphkv heads --no-save
-    24 of 32 needles answered, 118 tokens copied
-    layer  head  copy  question  last
-        4     1  1.00      0.79  1.00
-        2     0  0.90      0.33  0.96
+    $ graphkv heads --needles 24 --length 800 --no-save
+    13 of 24 needles answered, 68 tokens copied
+    layer  head  copy  question  last  margin
+        3     0  0.99      0.46  0.96   17.89
+        3     1  0.99      0.42  1.00   17.89
     ...
-    best with the last row: layer 2 head 0, layer 4 head 1
+    best with the last row: layer 3 head 0, layer 3 head 1
     """
     hay = None if text is None else _read(text)
     engine = load_engine(model, dtype)
-    from graphkv_retrieval.heads import detect_heads, save_heads
+    from graphkv_retrieval.head_file import save_heads
+    from graphkv_retrieval.heads import detect_heads, tables
 
     with late_progress("asking for needles") as progress:
         scores = detect_heads(engine, n=needles, length=length, seed=seed, text=hay, progress=progress)
     best = scores.best(top, threshold)
     place = save_heads(engine.model, scores, best, window=window, top_tokens=top_tokens) if save else None
     if as_json:
-        tables = {name: getattr(scores, name).tolist() for name in ("copy", "question", "last")}
+        found = {name: table.tolist() for name, table in tables(scores).items()}
         counts = {"needles": scores.needles, "answered": scores.answered, "copied": scores.copied}
-        print_json(counts | {"heads": best, "rows": scores.rows} | tables | {"saved": None if place is None else str(place)})
+        print_json(counts | {"heads": best, "rows": scores.rows} | found | {"saved": None if place is None else str(place)})
         return
     typer.echo(f"{scores.answered} of {scores.needles} needles answered, {scores.copied} tokens copied")
     _table(scores)
@@ -82,10 +84,12 @@ def _table(scores: HeadScores) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from graphkv_retrieval.heads import tables
+
+    found = tables(scores)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("layer", "head", "copy", "question", "last"):
+    for column in ("layer", "head", *found):
         table.add_column(column, justify="right")
-    for layer, head in scores.ranked(scores.rows)[:SHOWN]:
-        values = (float(of[layer, head]) for of in (scores.copy, scores.question, scores.last))
-        table.add_row(str(layer), str(head), *(f"{value:.2f}" for value in values))
+    for layer, head in scores.ranked()[:SHOWN]:
+        table.add_row(str(layer), str(head), *(f"{float(values[layer, head]):.2f}" for values in found.values()))
     Console().print(table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 
@@ -16,12 +17,14 @@ from graphkv.graph import SegmentGraph
 from graphkv.landmark import insert_landmarks, landmark_groups, landmark_of
 from graphkv.tokens import TokenReader
 from graphkv.train.episode import Episode, make_episode
+from graphkv_kernels import BlockPattern
 
 
 def landmark_episode(reader: TokenReader, graph: SegmentGraph, questions: Sequence[tuple[str, str]]) -> Episode:
     """Pack `questions`, pairs (question, answer), over a graph that is read with landmarks.
 
-    No landmark is ever to be predicted: what follows a block's last token of text is predicted from the landmark between them.
+    Landmarks neither predict nor are predicted: what follows a block's last token of text is predicted by that token. A reader knows where landmarks
+    stand, and they have enough to do with standing for their blocks.
 
     Raises:
         UnsupportedModelError: the model has no landmarks. LengthError: it does not fit into the model's window.
@@ -29,9 +32,9 @@ def landmark_episode(reader: TokenReader, graph: SegmentGraph, questions: Sequen
     """
     config = landmark_of(reader.model)
     plain = make_episode(reader, graph, questions, "sequential", {})
+    pattern = cast(BlockPattern, plain.pattern)  # what the sequential layout has
     blocks = len(plain.layout.context)
-    lengths = plain.pattern.lengths[blocks:]
-    size = sum(plain.pattern.lengths[:blocks])
+    size, lengths = pattern.starts[blocks], pattern.lengths[blocks:]
     context, asked = insert_landmarks(plain.token_ids[:size], config), plain.token_ids[size:]
     if len(context) + max(lengths) + 1 > reader.model.window:
         raise LengthError(
@@ -40,8 +43,7 @@ def landmark_episode(reader: TokenReader, graph: SegmentGraph, questions: Sequen
         )
     positions = [*range(len(context)), *(len(context) + i for length in lengths for i in range(length))]
     added = len(context) - size
-    # Row r of the text is row r + r // (block - 1) now; what is predicted keeps its place, so the row before it may be a landmark.
-    after = plain.text_at + 1
-    moved = after + torch.div(after, config.block - 1, rounding_mode="floor") - 1
+    # Row r of the text is row r + r // (block - 1) now; what is predicted keeps its row, so a landmark predicts nothing.
+    moved = plain.text_at + torch.div(plain.text_at, config.block - 1, rounding_mode="floor")
     groups = landmark_groups(size, lengths, config)
     return replace(plain, token_ids=[*context, *asked], positions=positions, pattern=groups, answer_at=plain.answer_at + added, text_at=moved)

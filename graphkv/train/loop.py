@@ -33,7 +33,7 @@ from graphkv.train.interrupt import Interrupt
 from graphkv.train.loss import episode_loss
 from graphkv.train.metrics import Meter, MetricsLog, read_metrics
 from graphkv.train.mixture import LANDMARK, Mixture
-from graphkv.train.optim import fading, make_optimizer, optimizer_tensors, rate, restore_optimizer, restore_weights, rising
+from graphkv.train.optim import Optimizer, fading, rate, restore_weights, rising
 from graphkv.train.reading import reading_episode
 from graphkv.train.rows import Order, Row, Rows
 from graphkv.train.settings import TrainSettings
@@ -89,7 +89,8 @@ class _Run:
         self.model, self.adapter = _load(settings, LANDMARK in mixture.weights)
         self.reader = TokenReader(self.model, template_of(self.model.tokenizer), settings.max_segment_tokens)
         self.parameters = {name: p for name, p in self.model.model.named_parameters() if p.requires_grad}
-        self.optimizer = make_optimizer(self.parameters, settings.weight_decay)
+        ends = [layer.weight for layer in (self.model.model.get_input_embeddings(), self.model.model.get_output_embeddings()) if layer is not None]
+        self.optimizer = Optimizer(self.parameters, settings.lr, settings.weight_decay, settings.muon, ends)
         fresh: dict[str, Any] = {"step": 0, "episodes": 0, "skipped": 0, "tokens": 0, "seconds": 0.0, "sums": {}, "pending": False}
         state = saved.state if saved else fresh
         self.step, self.episodes, self.skipped, self.tokens = (int(state[key]) for key in ("step", "episodes", "skipped", "tokens"))
@@ -98,7 +99,7 @@ class _Run:
         self.speed_from = (self.tokens, self.seconds)
         if saved:
             restore_weights(self.parameters, saved.tensors["model"])
-            restore_optimizer(self.optimizer, self.parameters, saved.tensors["optimizer"])
+            self.optimizer.restore(saved.tensors["optimizer"])
         self.log = MetricsLog(self.folder / "metrics.jsonl", self.step)
         self.picture_missing: str | None = None
         self.drawn = -_DRAW_SECONDS
@@ -128,7 +129,7 @@ class _Run:
         while tokens < settings.batch_tokens:
             episodes.append(self._next_episode())
             tokens += len(episodes[-1].token_ids)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         ramp = settings.landmark_ramp
         helps = {"landmark_weight": settings.landmark_weight * fading(self.step, settings.steps, ramp), "blend": rising(self.step, settings.steps, ramp)}
         for episode in episodes:
@@ -145,9 +146,7 @@ class _Run:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip or float("inf")))
         if norm != norm or norm == float("inf"):
             raise InputError(f"the gradient is not finite at step {self.step + 1}: lower lr, or train in float32; the last checkpoint stands")
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(self.step)
-        self.optimizer.step()
+        self.optimizer.step(rate(self.step, settings.steps, settings.warmup, settings.decay))
         self.step, self.tokens, self.pending = self.step + 1, self.tokens + tokens, True
         step.add("grad_norm", norm)
         for name, (value, count) in step.sums.items():
@@ -210,7 +209,7 @@ class _Run:
 
     def _save(self) -> None:
         state = {key: getattr(self, key) for key in ("step", "episodes", "skipped", "tokens", "seconds", "pending")}
-        tensors = {"model": dict(self.parameters), "optimizer": optimizer_tensors(self.optimizer, self.parameters)}
+        tensors = {"model": dict(self.parameters), "optimizer": self.optimizer.tensors()}
         save(self.folder, tensors, {**state, "sums": self.meter.sums})
         if self.step < self.settings.steps and self.interrupt.by is None and time.monotonic() - self.drawn < _DRAW_SECONDS:
             return

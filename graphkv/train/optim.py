@@ -1,15 +1,15 @@
-"""AdamW, the learning rate by step, and the optimizer's state as a flat dict of tensors."""
+"""AdamW and Muon, the learning rate by step, and the optimizer's state as a flat dict of tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from graphkv.errors import ModelError
 
-_SLOTS = ("exp_avg", "exp_avg_sq", "step")
+_SLOTS = ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
 
 
 def rate(step: int, steps: int, warmup: int, decay: float) -> float:
@@ -44,28 +44,63 @@ def rising(step: int, steps: int, end: float) -> float:
     return min(1.0, step / (end * steps)) if end else 1.0
 
 
-def make_optimizer(parameters: Mapping[str, torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over named parameters; weight decay on matrices, not on norms and biases."""
-    matrices = [p for p in parameters.values() if p.dim() > 1]
-    others = [p for p in parameters.values() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=(0.9, 0.95))
+class Optimizer:
+    """AdamW over named parameters, weight decay on matrices only; or Muon for the matrices inside the layers, and AdamW for the rest.
 
+    Muon (Jordan et al., 2024) makes the singular values of each matrix's update nearly equal; torch has it. Its rate is another than AdamW's, some
+    ten times larger.
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Tensor]:
-    """The state as ``{"name.exp_avg": tensor, ...}``; empty before the first step."""
-    return {f"{name}.{slot}": optimizer.state[p][slot] for name, p in parameters.items() if p in optimizer.state for slot in _SLOTS}
+    Args:
+        parameters: by name. lr, muon: peak rates; muon 0 for AdamW alone. weight_decay: of AdamW.
+        apart: parameters that AdamW keeps in any case: embeddings and output.
+    """
 
+    def __init__(self, parameters: Mapping[str, torch.nn.Parameter], lr: float, weight_decay: float, muon: float = 0.0, apart: Iterable[Tensor] = ()) -> None:
+        self.parameters = dict(parameters)
+        kept = {id(p) for p in apart}
+        inner = [p for p in self.parameters.values() if muon and p.dim() == 2 and id(p) not in kept]
+        rest = [p for p in self.parameters.values() if not any(p is q for q in inner)]
+        groups = [{"params": [p for p in rest if p.dim() > 1], "weight_decay": weight_decay}, {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0}]
+        self._parts: list[tuple[torch.optim.Optimizer, float]] = []
+        if rest:
+            self._parts.append((torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=(0.9, 0.95)), lr))
+        if inner:
+            self._parts.append((torch.optim.Muon(inner, lr=0.0, weight_decay=0.0), muon))
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave. Raises ModelError if it is another model's."""
-    stray = {name.rpartition(".")[0] for name in tensors} - set(parameters)
-    if stray:
-        raise ModelError(f"the checkpoint has optimizer state for {min(stray)!r}, which this model does not train: it is another model's")
-    for name, parameter in parameters.items():
-        found = {slot: tensors[key] for slot in _SLOTS if (key := f"{name}.{slot}") in tensors}
-        if found:  # the count of steps stays on the CPU, where AdamW made it
-            optimizer.state[parameter] = {slot: t if slot == "step" else t.to(parameter.device) for slot, t in found.items()}
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for p in self.parameters.values():
+            p.grad = None
+
+    def step(self, rate: float) -> None:
+        """One step at `rate` times the peak rates."""
+        for optimizer, peak in self._parts:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * rate
+            optimizer.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as ``{"name.exp_avg": tensor, ...}``; empty before the first step."""
+        return {
+            f"{name}.{slot}": optimizer.state[p][slot]
+            for optimizer, _ in self._parts
+            for name, p in self.parameters.items()
+            if p in optimizer.state
+            for slot in _SLOTS
+            if slot in optimizer.state[p]
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`tensors` gave. Raises ModelError if it is another model's."""
+        stray = {name.rpartition(".")[0] for name in tensors} - set(self.parameters)
+        if stray:
+            raise ModelError(f"the checkpoint has optimizer state for {min(stray)!r}, which this model does not train: it is another model's")
+        for optimizer, _ in self._parts:
+            ours = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            for name, parameter in self.parameters.items():
+                found = {slot: tensors[key] for slot in _SLOTS if id(parameter) in ours and (key := f"{name}.{slot}") in tensors}
+                if found:  # the count of steps stays on the CPU, where AdamW made it
+                    optimizer.state[parameter] = {slot: t if slot == "step" else t.to(parameter.device) for slot, t in found.items()}
 
 
 def restore_weights(parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, Tensor]) -> None:

@@ -34,7 +34,7 @@ class TrainSettings:
         options: options of the layouts (`rounds`, `positions`, `view`, `m`, ...); each layout gets those that it has.
         eval: held-out rows. eval_every: in steps. eval_rows: the first so many of them, each under every layout.
         steps: optimizer steps of the whole run. batch_tokens: episodes are added up until a step has so many tokens.
-        lr: peak learning rate. warmup: steps of linear rise. decay: the last share of the steps, in which it falls to 0.
+        lr: peak learning rate of AdamW. muon: that of Muon for the matrices inside the layers, 0 for AdamW alone. warmup: steps of linear rise. decay: the last share of the steps, in which it falls to 0.
         weight_decay: on matrices only. clip: the largest norm of the gradient; 0 for none.
         text_weight: weight of the language-model loss on the documents' own tokens, beside 1 for the answers.
         questions: at most so many questions an episode, drawn anew every time; all by default.
@@ -67,6 +67,7 @@ class TrainSettings:
     steps: int = 200
     batch_tokens: int = 4096
     lr: float = 1e-4
+    muon: float = 0.0
     warmup: int = 20
     decay: float = 0.2
     weight_decay: float = 0.0
@@ -92,7 +93,7 @@ class TrainSettings:
         for name in _OPTIONAL_COUNTS:
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
-        for name, high in (("lr", math.inf), ("decay", 1.0), ("weight_decay", math.inf), ("clip", math.inf), ("text_weight", math.inf), ("landmark_weight", math.inf), ("landmark_ramp", 1.0), ("save_every", math.inf)):
+        for name, high in (("lr", math.inf), ("muon", math.inf), ("decay", 1.0), ("weight_decay", math.inf), ("clip", math.inf), ("text_weight", math.inf), ("landmark_weight", math.inf), ("landmark_ramp", 1.0), ("save_every", math.inf)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high or math.isinf(value):
                 raise InputError(f"{name} must be a number from 0" + (f" to {high:g}" if high < math.inf else " on") + f", got {value!r}")

@@ -109,7 +109,7 @@ class LandmarkGroups:
         branch = torch.tensor(self.branch or [0] * size)
         return (torch.arange(size) <= rows[:, None]) & ((branch == 0) | (branch == branch[rows][:, None]))
 
-    @cached_property
+    @cached_property  # written beside the fields of the frozen instance, and no part of its equality
     def _plan(self) -> _Plan:
         return _Plan(self)
 
@@ -201,41 +201,41 @@ def _attend(
     query: Tensor, key: Tensor, value: Tensor, groups: LandmarkGroups, scale: float | None, softcap: float | None, blend: float, divergences: list[Tensor] | None
 ) -> Tensor:
     wide = compute_dtype(query.dtype)
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
     batch, heads, rows, dim = query.shape
     kv_heads = key.shape[1]
     plan = groups._plan.at(rows, query.device)
     # Columns first, rows last, the query heads of one key head side by side: every step below runs along memory.
-    q_BKDR = (query.to(wide) * scale).reshape(batch, kv_heads, heads // kv_heads * rows, dim).transpose(-1, -2)
-    shape = (heads // kv_heads, rows)
+    q_BKDGT = (query.to(wide) * (dim**-0.5 if scale is None else scale)).reshape(batch, kv_heads, -1, rows, dim).permute(0, 1, 4, 2, 3)
 
-    def scores(columns: Tensor) -> Tensor:
-        s_BKCR = key[:, :, columns].to(wide) @ q_BKDR
-        return (s_BKCR if softcap is None else softcap * torch.tanh(s_BKCR / softcap)).unflatten(-1, shape)
+    def scores(k_BKCD: Tensor, q_BKDGT: Tensor) -> Tensor:
+        s_BKCR = k_BKCD.to(wide) @ q_BKDGT.flatten(3)
+        capped = s_BKCR if softcap is None else softcap * torch.tanh(s_BKCR / softcap)
+        return capped.view(batch, kv_heads, -1, *q_BKDGT.shape[3:])
 
-    open_BKGT: Tensor | None = None
+    near_BKGTD, near_BKGT = None, None
     if plan.open:
         # The trailing block without a landmark, or the questions: rows and columns are the same tokens.
-        s_BKCGT = key[:, :, -plan.width_open :].to(wide) @ q_BKDR.unflatten(-1, shape)[..., -plan.open :].flatten(-2)
-        s_BKCGT = (s_BKCGT if softcap is None else softcap * torch.tanh(s_BKCGT / softcap)).unflatten(-1, (shape[0], plan.open)) + plan.open_mask_C1T
-        open_BKGT = s_BKCGT.logsumexp(2)
-        out_BKGTD = (s_BKCGT.softmax(2).flatten(-2).transpose(-1, -2) @ value[:, :, -plan.width_open :].to(wide)).unflatten(2, (shape[0], plan.open))
+        s_BKCGT = scores(key[:, :, -plan.width_open :], q_BKDGT[..., -plan.open :]) + plan.open_mask_C1T
+        near_BKGT = s_BKCGT.logsumexp(2)
+        near_BKRD = s_BKCGT.softmax(2).flatten(3).transpose(-1, -2) @ value[:, :, -plan.width_open :].to(wide)
+        near_BKGTD = near_BKRD.view(batch, kv_heads, -1, plan.open, dim)
         if not len(plan.landmarks):
-            return out_BKGTD.flatten(1, 2).to(query.dtype)
-        open_BKGT = torch.nn.functional.pad(open_BKGT, (rows - plan.open, 0), value=-torch.inf)
-    s_BKNWGT = scores(plan.columns).unflatten(2, (len(plan.landmarks), -1))
-    landmark_BKNGT = scores(plan.landmarks)
-    if open_BKGT is None:
-        open_BKGT = landmark_BKNGT.new_full(landmark_BKNGT[:, :, 0].shape, -torch.inf)
-    values = value[:, :, plan.columns].to(wide)
-    far_BKRD, gate_BKGT, mass_BKNGT = _ThroughLandmarks.apply(s_BKNWGT, landmark_BKNGT, open_BKGT, values, plan, blend)  # type: ignore[no-untyped-call]
+            return near_BKGTD.reshape(query.shape).to(query.dtype)
+    s_BKCGT = scores(key[:, :, plan.columns], q_BKDGT)
+    landmark_BKNGT = scores(key[:, :, plan.landmarks], q_BKDGT)
+    open_BKGT = landmark_BKNGT.new_full(landmark_BKNGT[:, :, 0].shape, -torch.inf)
+    if near_BKGT is not None:
+        open_BKGT = torch.cat((open_BKGT[..., : -plan.open], near_BKGT), dim=-1)
+    s_BKNWGT = s_BKCGT.view(*landmark_BKNGT.shape[:3], -1, *landmark_BKNGT.shape[3:])
+    far: tuple[Tensor, Tensor, Tensor] = _ThroughLandmarks.apply(s_BKNWGT, landmark_BKNGT, open_BKGT, value[:, :, plan.columns].to(wide), plan, blend)  # type: ignore[no-untyped-call]
+    out_BKRD, left_BKGT, mass_BKNGT = far
     if divergences is not None:
         divergences.append(_divergence(landmark_BKNGT, mass_BKNGT, open_BKGT.detach(), plan))
-    out_BKRD = far_BKRD.unflatten(2, shape)
-    if plan.open:
-        near_BKGTD = gate_BKGT[..., -plan.open :, None] * out_BKGTD
-        out_BKRD = torch.cat((out_BKRD[..., : -plan.open, :], out_BKRD[..., -plan.open :, :] + near_BKGTD), dim=-2)
-    return out_BKRD.flatten(1, 2).to(query.dtype)
+    out_BKGTD = out_BKRD.view(batch, kv_heads, -1, rows, dim)
+    if near_BKGTD is not None:
+        last_BKGTD = out_BKGTD[..., -plan.open :, :] + left_BKGT[..., -plan.open :, None] * near_BKGTD
+        out_BKGTD = torch.cat((out_BKGTD[..., : -plan.open, :], last_BKGTD), dim=-2)
+    return out_BKGTD.reshape(query.shape).to(query.dtype)
 
 
 class _ThroughLandmarks(torch.autograd.Function):

@@ -174,25 +174,25 @@ def gather_blocks(
     seat[order] = first_tile[of_pair] * size + torch.arange(len(order), device=query.device) - first[of_pair]
     tiles = int(tiles_U.sum())
     row = place.flatten() * (batch * heads * rows) + torch.arange(batch * heads * rows, device=query.device).repeat_interleave(chosen)
-    source = torch.zeros(tiles * size, dtype=torch.long, device=query.device)
-    source[seat] = row
+    # An empty seat reads with the first query, and what it reads goes to a row behind the last.
+    source, target = row.new_zeros(tiles * size), row.new_full((tiles * size,), len(row))
+    source[seat], target[seat] = row, torch.arange(len(row), device=query.device)
     tile_of = torch.repeat_interleave(torch.arange(len(distinct), device=query.device), tiles_U)
     rows_PD = query.reshape(-1, dim)
-    out_XYD, landmark_XY = query.new_empty(tiles, size, dim, dtype=wide), query.new_empty(tiles, size, dtype=wide)
+    out, landmark_XY = query.new_empty(len(row) + 1, dim, dtype=wide), query.new_empty(tiles, size, dtype=wide)
     step = max(1, _SLAB // (dim * max(size, key_UWD.shape[1])))
     for start in range(0, tiles, step):
-        part = slice(start, start + step)
-        mine = tile_of[part]
-        k_XWD, v_XWD, end_X = (x.index_select(0, mine) for x in (key_UWD, value_UWD, length_U - 1))
-        q_XYD = rows_PD.index_select(0, source[start * size : (start + step) * size]).to(wide).view(-1, size, dim)
+        part, seats = slice(start, start + step), slice(start * size, (start + step) * size)
+        k_XWD, v_XWD, end_X = (x.index_select(0, tile_of[part]) for x in (key_UWD, value_UWD, length_U - 1))
+        q_XYD = rows_PD.index_select(0, source[seats]).to(wide).view(-1, size, dim)
         s_XYW = torch.bmm(q_XYD, k_XWD.to(wide).transpose(1, 2)).mul_(scale)
         if softcap is not None:
             s_XYW = s_XYW.div_(softcap).tanh_().mul_(softcap)
         landmark_XY[part] = s_XYW.gather(2, end_X[:, None, None].expand(-1, size, 1)).squeeze(2)
         no_text_XW = torch.arange(s_XYW.shape[-1], device=query.device) >= end_X[:, None]
-        torch.bmm(s_XYW.masked_fill_(no_text_XW[:, None], -torch.inf).softmax(-1), v_XWD.to(wide), out=out_XYD[part])
-    shape = (batch, heads, rows, chosen)
-    return out_XYD.flatten(0, 1).index_select(0, seat).reshape(*shape, dim), landmark_XY.flatten()[seat].reshape(shape)
+        o_XYD = torch.bmm(s_XYW.masked_fill_(no_text_XW[:, None], -torch.inf).softmax(-1), v_XWD.to(wide))
+        out.index_copy_(0, target[seats], o_XYD.flatten(0, 1))
+    return out[:-1].view(*block.shape, dim), landmark_XY.flatten()[seat].view(block.shape)
 
 
 def merge_blocks(out: Tensor, mass: Tensor, blocks: Tensor, landmark: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,10 @@
     retrieve.py               one question: the part of the graph that goes into a layout
     nearest.py                edges between segments that are alike
     mentions.py               edges from titles that stand in a text
+    landmark.py               the strategy that reads with landmarks
+    landmark_documents.py     documents into a landmark memory, once
+    landmark_memory.py        blocks and their landmarks: near, on the CPU, or in the store
+    landmark_index.py         which landmarks a query is nearest to: FAISS
 """
 
 from graphkv_retrieval.base import Hit, Retriever

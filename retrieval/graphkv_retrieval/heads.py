@@ -1,40 +1,37 @@
-"""Retrieval heads: which heads of a model look at the place that the answer is copied from, and where that is written down.
+"""Retrieval heads: which heads of a model look at the place that the answer is copied from.
 
 Two scores, both from needles in a haystack that the model answers rightly:
 
 *copy* ("Retrieval Head", arXiv 2404.15574, section 2): while the answer is written, how often a head's highest attention falls on the token
-of the needle that is being copied; over needles that were answered. *found*: how often, before anything is written, one of the best tokens by
-a scan's score (:mod:`graphkv_retrieval.scan`) is the needle's, if the head is read alone; once with the question's rows, once with the prompt's
-last row. A scan needs *found*, and the two are not the same: a head that copies has often nothing to look at yet while the question is read.
+of the needle that is being copied; over needles that were answered. *found*: how often, before anything is written, a token of the needle is
+among the best by a scan's score (:mod:`graphkv_retrieval.scan`), if the head is read alone; once with the question's rows, once with the
+prompt's last row. By how much it is better, the *margin*, says how sure that is, window after window. A scan needs the second, and they are not
+the same: a head that copies has often nothing to look for yet while the question is read.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphkv.errors import InputError, check_count
 from graphkv.generate import complete_prompts, decoding
-from graphkv.model import EMBEDDED, GraphModel
+from graphkv.model import GraphModel
 from graphkv.strategies import Host
 from graphkv.watch import Watch
 
 from .needles import Needle, make_needles
 from .scan import phrase_sums
 
-FILE = "graphkv_heads.json"
-"""Beside the model's weights."""
+ROWS = ("question", "last")
+"""Whose attention is read: the rows of the question, as InfiniRetri has it, or the prompt's last row, from which the answer's first token comes."""
 
 BESIDE = 0.8
-"""The found score that a head must have to be saved with the best one."""
+"""How often a head must find, and copy, to be saved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,34 +39,52 @@ class HeadScores:
     """What was measured.
 
     Attributes:
-        copy: ``[layers, heads]``, share of the copied tokens. question, last: ``[layers, heads]``, share of the needles that were found with the
-            question's rows, with the last row.
-        needles: asked. answered: of these, answered rightly. copied: tokens that were copied from a needle.
+        copy: ``[layers, heads]``, share of the copied tokens.
+        margins: ``[needles, 2, layers, heads]``, natural logarithm of the needle's best score over the best of the rest (but for as many tokens as a
+            phrase has); with the question's rows, and with the last row.
+        answered: needles answered rightly. copied: tokens that were copied from one.
     """
 
     copy: Tensor
-    question: Tensor
-    last: Tensor
-    needles: int
+    margins: Tensor
     answered: int
     copied: int
 
-    def ranked(self, by: str) -> list[tuple[int, int]]:
-        """(layer, head), the best first, `by` one of ``copy``, ``question``, ``last``; of equals the lower layer, behind which a scan can stop."""
-        scores = {"copy": self.copy, "question": self.question, "last": self.last}[by]
-        pairs = [(layer, head) for layer in range(scores.shape[0]) for head in range(scores.shape[1])]
-        return sorted(pairs, key=lambda pair: (-round(float(scores[pair]), 6), pair))
+    @property
+    def needles(self) -> int:
+        """Needles that were asked for."""
+        return len(self.margins)
+
+    def found(self, rows: str) -> Tensor:
+        """Share of the needles that each head finds, ``[layers, heads]``, with the rows ``question`` or ``last``."""
+        return (self.margins[:, ROWS.index(rows)] > 0).double().mean(0)
 
     @property
     def rows(self) -> str:
-        """The rows that find more, ``question`` or ``last``, by the best head of each."""
-        return "last" if float(self.last.max()) > float(self.question.max()) else "question"
+        """The rows with which the surest head is surer."""
+        question, last = self.margins.median(0).values.flatten(1).amax(1).tolist()
+        return "last" if last > question else "question"
+
+    def ranked(self, rows: str | None = None) -> list[tuple[int, int]]:
+        """(layer, head), the greatest median margin first, with these rows or the better ones; of equals the lower layer, behind which a scan can stop."""
+        margins = self.margins[:, ROWS.index(rows or self.rows)].median(0).values
+        pairs = [(layer, head) for layer in range(margins.shape[0]) for head in range(margins.shape[1])]
+        return sorted(pairs, key=lambda pair: (-round(float(margins[pair]), 6), pair))
 
     def best(self, top: int = 2, threshold: float = BESIDE) -> list[tuple[int, int]]:
-        """At most `top` heads that find, by :attr:`rows`, and copy at least `threshold` of the time; the one that finds best if there are none."""
-        scores, ranked = self.last if self.rows == "last" else self.question, self.ranked(self.rows)
-        good = [pair for pair in ranked if float(scores[pair]) >= threshold and (not self.copied or float(self.copy[pair]) >= threshold)]
-        return sorted((good or ranked[:1])[:top])
+        """The `top` heads with the greatest margins among those that find, with :attr:`rows`, and copy at least `threshold` of the time.
+
+        Where no head does, or nothing was copied, the one with the greatest margin.
+        """
+        found, ranked = self.found(self.rows), self.ranked()
+        both = [pair for pair in ranked if min(float(found[pair]), float(self.copy[pair])) >= threshold]
+        return sorted((both or ranked[:1])[:top])
+
+
+def tables(scores: HeadScores) -> dict[str, Tensor]:
+    """What a table of heads shows, each ``[layers, heads]``: copy, found with either rows, and the median margin with the better ones."""
+    margin = scores.margins[:, ROWS.index(scores.rows)].median(0).values
+    return {"copy": scores.copy, **{rows: scores.found(rows) for rows in ROWS}, "margin": margin}
 
 
 def detect_heads(
@@ -102,7 +117,7 @@ def detect_heads(
     layers, heads = len(model.ropes), int(model.config.num_attention_heads)
     if length > model.window // 2:
         raise InputError(f"length={length} is more than half of the model's window of {model.window}: needle, question and answer come on top")
-    copy, question, last = (torch.zeros(layers, heads, dtype=torch.float64) for _ in range(3))
+    copy, margins = torch.zeros(layers, heads, dtype=torch.float64), []
     answered = copied = 0
     for number, needle in enumerate(make_needles(n, seed)):
         case = _Case.of(engine, needle, length, text, (number + 0.5) / n, random.Random(f"hay {seed} {number}"))
@@ -111,12 +126,10 @@ def detect_heads(
             hits, tokens = case.copies(model, layers, heads)
             copy += hits
             copied += tokens
-        by_question, by_last = case.finds(model, layers, heads, phrase)
-        question += by_question
-        last += by_last
+        margins.append(case.margins(model, layers, heads, phrase))
         if progress is not None:
             progress(number + 1, n)
-    return HeadScores(copy / max(copied, 1), question / n, last / n, n, answered, copied)
+    return HeadScores(copy / max(copied, 1), torch.stack(margins), answered, copied)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +185,8 @@ class _Case:
             model.watch(tokens[None], Watch(dict.fromkeys(range(layers)), rows[None], look))
         return hits, len(steps)
 
-    def finds(self, model: GraphModel, layers: int, heads: int, phrase: int) -> tuple[Tensor, Tensor]:
-        """1 for each head by which one of the `phrase` best tokens is the needle's: with the question's rows, with the last."""
+    def margins(self, model: GraphModel, layers: int, heads: int, phrase: int) -> Tensor:
+        """``[2, layers, heads]``, as :attr:`HeadScores.margins` of one needle."""
         rows = torch.arange(self.question, len(self.prompt))
         first, last = self.context
         scores = torch.zeros(2, layers, heads, last - first, dtype=torch.float64)
@@ -186,10 +199,10 @@ class _Case:
 
         with torch.inference_mode():
             model.watch(torch.tensor([self.prompt]), Watch(dict.fromkeys(range(layers)), rows[None], add))
-            summed = torch.stack([phrase_sums(row, phrase) for row in scores.flatten(0, 2)]).reshape(scores.shape)
-        best = summed.topk(min(phrase, last - first)).indices + first
-        hit = ((best >= self.needle[0]) & (best < self.needle[1])).any(-1).double()
-        return hit[0], hit[1]
+            summed = torch.stack([phrase_sums(row, phrase) for row in scores.flatten(0, 2)]).reshape(scores.shape).clamp(min=1e-30)
+            begin, end = self.needle[0] - first, self.needle[1] - first
+            rest = torch.cat((summed[..., : max(0, begin - phrase)], summed[..., end + phrase :]), dim=-1)  # what touches the needle counts for neither
+            return (summed[..., begin:end].amax(-1) / rest.topk(min(phrase, rest.shape[-1])).values[..., -1]).log()
 
 
 def question_start(engine: Host, ids: Sequence[int]) -> int:
@@ -200,95 +213,3 @@ def question_start(engine: Host, ids: Sequence[int]) -> int:
     lead = engine.reader.ids(engine.template.question.partition("{question}")[0])
     same = next((i for i, (a, b) in enumerate(zip(lead, ids, strict=False)) if a != b), min(len(lead), len(ids)))
     return min(same, len(ids) - 1)
-
-
-@dataclass(frozen=True)
-class SavedHeads:
-    """What is written down for a model.
-
-    Attributes:
-        heads: (layer, head). rows, window, top_tokens: settings that go well with them, None for the paper's.
-        note: why they are not to be used, if they are not.
-    """
-
-    heads: tuple[tuple[int, int], ...]
-    rows: str | None = None
-    window: int | None = None
-    top_tokens: int | None = None
-    note: str = ""
-
-
-def place_of_heads(model: GraphModel) -> Path:
-    """The file: in the model's folder, or for a model from elsewhere in the user's cache, named by its weights."""
-    folder = EMBEDDED if model.name == "embedded" else Path(model.name) if model.name else None
-    if folder is not None and (folder / "config.json").is_file():
-        return folder / FILE
-    from platformdirs import user_cache_path
-
-    return user_cache_path("graphkv") / "heads" / f"{model.fingerprint}.json"
-
-
-def save_heads(model: GraphModel, scores: HeadScores, heads: Sequence[tuple[int, int]], *, window: int | None = None, top_tokens: int | None = None) -> Path:
-    """Write down `heads`, with the scores, where :func:`saved_heads` finds them. The file is whole or not there.
-
-    Raises:
-        InputError: the place cannot be written to.
-    """
-    place = place_of_heads(model)
-    row: dict[str, Any] = {
-        "weights": model.fingerprint,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "shape": _shape(model),
-        "heads": [list(pair) for pair in heads],
-        "rows": scores.rows,
-        "window": window,
-        "top_tokens": top_tokens,
-        "needles": scores.needles,
-        "answered": scores.answered,
-        "copied": scores.copied,
-        **{name: [[round(float(v), 4) for v in layer] for layer in getattr(scores, name)] for name in ("copy", "question", "last")},
-    }
-    scratch = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(_lines(row), encoding="utf-8")
-        scratch.replace(place)
-    except OSError as error:
-        raise InputError(f"the heads cannot be saved at {place}: {error}") from error
-    return place
-
-
-def saved_heads(model: GraphModel) -> SavedHeads | None:
-    """What was saved for this model; with a `note`, and not to be used, if it was measured on another one. None if there is nothing.
-
-    Raises:
-        InputError: the file is there and is none of ours.
-    """
-    place = place_of_heads(model)
-    try:
-        row = json.loads(place.read_text(encoding="utf-8"))
-        heads = tuple((int(layer), int(head)) for layer, head in row["heads"])
-        shape, weights, dtype = row["shape"], row["weights"], row["dtype"]
-        rows, window, top_tokens = row["rows"], row.get("window"), row.get("top_tokens")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{place} is no file of retrieval heads ({error}): make it anew with graphkv heads, or remove it") from error
-    for value in (window, top_tokens):
-        if value is not None:
-            check_count(f"{place}: window and top_tokens", value)
-    # The same weights in another dtype have another fingerprint, and the same heads.
-    other = shape != _shape(model) or (dtype == str(model.dtype).removeprefix("torch.") and weights != model.fingerprint)
-    if other or not heads or any(not 0 <= layer < shape[0] or not 0 <= head < shape[1] for layer, head in heads):
-        return SavedHeads((), note=f"{place.name} was made for another model: the last layer is read; make it anew with graphkv heads")
-    return SavedHeads(heads, rows, window, top_tokens)
-
-
-def _shape(model: GraphModel) -> list[int]:
-    config = model.config
-    return [len(model.ropes), int(config.num_attention_heads), int(config.hidden_size), int(config.vocab_size)]
-
-
-def _lines(row: dict[str, Any]) -> str:
-    """One key a line: short, and readable in a diff."""
-    return "{\n" + ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items()) + "\n}\n"

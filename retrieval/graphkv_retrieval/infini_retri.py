@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from graphkv.tokens import Documents, Text, Tokens
 from .heads import question_start
 from .options import Options, choose
 from .scan import Asked, Kept, pack, scan
-from .sentences import Ints, Sentences, find_sentences
+from .sentences import Sentences, find_sentences
 
 if TYPE_CHECKING:
     from graphkv.model import GraphModel
@@ -82,8 +82,9 @@ class InfiniRetri(Strategy):
             rows: ``question``, as in the paper, or ``last``: the prompt's last token alone. What was saved with the heads goes with the saved heads only.
             budget: most tokens kept; as many as the model's window has room for beside a window and the question.
             windows_at_once: windows read against the same kept sentences, as one batch, before they compete; more than 1 is not in the paper.
-            neighbours: ``none``, ``sources``, ``targets`` or ``both`` of each segment of which something was kept are kept too, `hops` edges far, within
-                the budget.
+            neighbours: ``none``, ``sources``, ``targets`` or ``both`` of each segment of which something was kept are kept too, `hops` edges far, and
+                they and it are kept whole, as far as the budget goes. A question that names a paper to ask for another one is for heads that find the
+                name: with the embedded model ``heads=[(2, 0), (2, 1)], rows="question"``.
             read: how the answer is read: ``plain``, one prompt of the kept sentences, or a layout's name, over the kept parts as segments with the
                 edges between them; ``graph`` with neighbours, else ``plain``.
 
@@ -107,10 +108,13 @@ class InfiniRetri(Strategy):
         if read == PLAIN:
             answers = _read_plain(engine, tokens, text, kept, config, request, times)
         else:
-            answers = [
-                _read_layout(engine, tokens, text, mine, question, request, read, _reached(tokens.graph, text, mine, neighbours, hops, budget, tokens), times)
-                for question, mine in zip(questions, kept, strict=True)
-            ]
+            answers = []
+            for question, mine in zip(questions, kept, strict=True):
+                parts = _parts(text, mine)
+                scores = {use.id: use.score or 0.0 for use in _uses(text, mine)}
+                if neighbours != "none":
+                    parts = _with_neighbours(tokens, parts, scores, neighbours, hops, budget)
+                answers.append(_read_layout(engine, tokens, parts, scores, mine, question, request, read, times))
         return [replace(answer, notes=_notes(options, text, mine)) for answer, mine in zip(answers, kept, strict=True)]
 
 
@@ -206,50 +210,60 @@ def _uses(text: Sentences, kept: Kept) -> tuple[SegmentUse, ...]:
     return tuple(uses)
 
 
-def _reached(graph: SegmentGraph, text: Sentences, kept: Kept, neighbours: str, hops: int, budget: int, tokens: Tokens) -> list[str]:
-    """Neighbours of the kept segments that the budget has room for: the nearest first, then those of the segment with the most attention."""
-    if neighbours == "none":
-        return []
-    uses = sorted(_uses(text, kept), key=lambda use: -(use.score or 0.0))
-    left = budget - sum(use.tokens for use in uses)
-    seen = {use.id for use in uses}
-    edge, reached = [use.id for use in uses], []
-    for _ in range(hops):
-        found: list[str] = []
-        for id in edge:
-            around = (*(graph.sources(id) if neighbours != "targets" else ()), *(graph.targets(id) if neighbours != "sources" else ()))
-            for other in around:
-                if other not in seen:
-                    seen.add(other)
-                    found.append(other)
-        for id in found:
-            if len(tokens.segments[id]) <= left:
-                reached.append(id)
-                left -= len(tokens.segments[id])
-        edge = found
-    return reached
+def _parts(text: Sentences, kept: Kept) -> dict[str, tuple[int, ...]]:
+    """Token ids of what was kept, by segment, in the graph's order."""
+    of = text.segment[kept.sentences]
+    return {text.segments[number]: tuple(text.tokens(kept.sentences[of == number]).tolist()) for number in np.unique(of).tolist()}
+
+
+def _with_neighbours(tokens: Tokens, parts: dict[str, tuple[int, ...]], scores: Mapping[str, float], neighbours: str, hops: int, budget: int) -> dict[str, tuple[int, ...]]:
+    """Whole segments, as far as the budget goes: those of which something was kept, by their score, then their neighbours, the nearest first.
+
+    A kept sentence without the one beside it that cites another paper would have no edge to tell of.
+    """
+    found, left = dict(parts), budget - sum(map(len, parts.values()))
+    for id in around(tokens.graph, sorted(parts, key=lambda id: -scores[id]), neighbours, hops):
+        more = len(tokens.segments[id]) - len(found.get(id, ()))
+        if more <= left:
+            found[id] = tokens.segments[id]
+            left -= more
+    return found
+
+
+def around(graph: SegmentGraph, ids: Sequence[str], neighbours: str, hops: int) -> Iterator[str]:
+    """`ids`, and then what is at most `hops` edges away, the nearest first.
+
+    Example:
+        >>> graph = SegmentGraph.from_segments([Segment.from_tokens(id, [1]) for id in "abc"], [("a", "b"), ("b", "c")])
+        >>> list(around(graph, ["c"], "sources", 1))
+        ['c', 'b']
+    """
+    seen, edge = set(ids), list(ids)
+    for hop in range(hops + 1):
+        yield from edge
+        if hop < hops:
+            near = [other for id in edge for other in (*(graph.sources(id) if neighbours != "targets" else ()), *(graph.targets(id) if neighbours != "sources" else ()))]
+            edge = [other for other in dict.fromkeys(near) if other not in seen]
+            seen.update(edge)
 
 
 def _read_layout(
-    engine: Host, tokens: Tokens, text: Sentences, kept: Kept, question: Text, request: Request, layout: str, reached: list[str], times: _Times
+    engine: Host, tokens: Tokens, parts: Mapping[str, tuple[int, ...]], scores: Mapping[str, float], kept: Kept, question: Text, request: Request, layout: str, times: _Times
 ) -> Answer:
-    """The kept parts as segments with the edges between them, read by the engine under a layout; what it encodes stays out of the user's store."""
-    uses = {use.id: use for use in _uses(text, kept)}
-    parts: dict[str, Ints] = {text.segments[n]: kept.sentences[text.segment[kept.sentences] == n] for n in np.unique(text.segment[kept.sentences]).tolist()}
-    ids = {id: tokens.segments[id] for id in reached} | {id: tuple(text.tokens(sentences).tolist()) for id, sentences in parts.items()}
-    part = tokens.graph.subgraph(ids)
-    smaller = part.with_segments(Segment.from_tokens(id, ids[id], score=uses[id].score if id in uses else None) for id in part.ids)
+    """Parts of segments with the edges between them, read by the engine under a layout; what it encodes stays out of the user's store."""
+    part = tokens.graph.subgraph(parts)
+    smaller = part.with_segments(Segment.from_tokens(id, parts[id], score=scores.get(id)) for id in part.ids)
     aside = copy.copy(engine)
     aside.store = MemoryStore()
     answer = aside.ask_many(smaller, [question], layout=layout, **vars(request))[0]
     begin = time.perf_counter() - answer.timings.total
     return replace(
         answer,
-        segments=tuple(replace(use, score=uses[use.id].score if use.id in uses else None) for use in answer.segments),
+        segments=tuple(replace(use, score=scores.get(use.id)) for use in answer.segments),
         strategy=InfiniRetri.name,
         query_aware=True,
         tokens_read=kept.tokens_read + answer.tokens_read,
-        tokens_kept=sum(map(len, ids.values())),
+        tokens_kept=sum(map(len, parts.values())),
         tokens_computed=kept.tokens_computed + answer.tokens_computed,
         timings=times.of(begin + answer.timings.first_token, answer.timings.assemble),
     )

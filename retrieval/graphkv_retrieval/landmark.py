@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from graphkv.errors import DocumentError, InputError, LengthError
 from graphkv.generate import Completion, complete_prompts, decoding
 from graphkv.landmark import landmark_of
+from graphkv.landmark_reading import LandmarkReading
 from graphkv.progress import late_progress
 from graphkv.strategies import Host, Request, Strategy
 from graphkv.strategy import Answer, SegmentUse, Timings
@@ -84,14 +86,27 @@ class Landmark(Strategy):
             part = tokens.questions[start : start + request.batch_size]
             reading = replace(read.reading, chunk=False, usage=torch.zeros(len(part), settings.blocks, dtype=torch.float64, device=model.device))
             with model.landmark_reading(reading):
-                completions, first = complete_prompts(model, part, generation)
+                completions, first = complete_prompts(model, part, generation, stopping=[_Ended(reading, generation)])
             timings = Timings(planned - begin, encoded - planned, 0.0, first - begin, time.perf_counter() - begin)
             usage = torch.zeros(0) if reading.usage is None else reading.usage.cpu()
             answers += [_answer(c, tokens, settings, read, len(q), used, timings) for c, q, used in zip(completions, part, usage, strict=True)]
         return answers
 
 
-def _decoding(engine: Host, tokens: Tokens, settings: LandmarkSettings, request: Request) -> object:
+class _Ended:
+    """Stopping criterion that never stops: what is padding behind an answer that has ended does not count as use of a block."""
+
+    def __init__(self, reading: LandmarkReading, config: Any) -> None:
+        ends = config.eos_token_id
+        self.reading, self.ends = reading, [*(ends if isinstance(ends, list) else [] if ends is None else [ends]), config.pad_token_id]
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        goes_on = ~torch.isin(input_ids[:, -1], torch.tensor(self.ends, device=input_ids.device))
+        self.reading.counted = goes_on if self.reading.counted is None else self.reading.counted & goes_on
+        return torch.zeros_like(goes_on)
+
+
+def _decoding(engine: Host, tokens: Tokens, settings: LandmarkSettings, request: Request) -> Any:
     """How to generate: never a landmark. Raises LengthError if the chosen blocks and the longest question fill the window."""
     longest, before = max(map(len, tokens.questions)), settings.positions
     limit = min(engine.model.window, engine.model.sliding_window or engine.model.window)

@@ -20,7 +20,7 @@ from graphkv_kernels import top_landmarks
 
 KINDS = ("torch", "flat", "hnsw")
 
-_NEIGHBOURS, _BUILDING, _SEARCHING = 32, 200, 128
+_NEIGHBOURS, _BUILDING, _SEARCHING = 16, 80, 96
 """Of HNSW: edges a node, candidates while building, candidates while searching."""
 
 

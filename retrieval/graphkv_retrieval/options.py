@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphkv.errors import InputError, check_count, one_of
 
-from .heads import SavedHeads, saved_heads
+from .head_file import SavedHeads, saved_heads
+from .heads import ROWS
 from .scan import Heads, Settings
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 WINDOW, TOP_TOKENS = 1024, 300
 """The paper's."""
-
-ROWS = ("question", "last")
 
 
 @dataclass(frozen=True)

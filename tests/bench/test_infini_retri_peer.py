@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from graphkv import GraphKV, InputError, ModelError
 from graphkv.cli import app
-from graphkv.model import EMBEDDED
+from graphkv.model import EMBEDDED, GraphModel
 from graphkv.store import MemoryStore
-from graphkv_benchmarks.infini_retri_peer import our_runner, run
-from graphkv_benchmarks.infini_retri_peer.cases import ROWS, TEMPLATE, Case, Row, job, make_cases
+from graphkv_benchmarks.infini_retri_peer import cases, our_runner, run
+from graphkv_benchmarks.infini_retri_peer.cases import ROWS, TEMPLATE, Case, Row, job, make_cases, model_folder
 from graphkv_benchmarks.infini_retri_peer.compare import (
     RETOKENISED,
     ROUNDING,
@@ -41,12 +41,13 @@ def letters(ids: Any) -> str:
 
 
 def test_cases_are_needles_and_papers_of_the_wanted_length_and_the_same_for_a_seed() -> None:
-    cases = make_cases(4, 400, seed=3)
-    assert [case.id for case in cases] == ["needle0", "papers1", "needle2", "papers3"]
+    made = make_cases(4, 400, seed=3)
+    assert [case.id for case in made] == ["needle0", "papers1", "needle2", "papers3"]
+    assert ["Title: " in case.text for case in made] == [False, True, False, True]
     tokenizer = GraphKV.from_pretrained(store=MemoryStore()).model.tokenizer
-    for case in cases:
+    for case in made:
         assert 400 <= len(tokenizer(case.text)["input_ids"]) < 480 and case.text == case.text.strip() and case.question and case.answer
-    assert cases == make_cases(4, 400, seed=3) != make_cases(4, 400, seed=4)
+    assert made == make_cases(4, 400, seed=3) != make_cases(4, 400, seed=4)
 
 
 def test_a_needle_is_hidden_in_a_text_of_the_users_own() -> None:
@@ -62,6 +63,16 @@ def test_the_prompt_of_both_is_one() -> None:
     told = job(ROWS[0], [Case("a", "Some text.", "Why?", "so")], EMBEDDED, 1, 8)
     assert told["prompt"].format(context="C", question="Q") == TEMPLATE.prefix + "C" + TEMPLATE.ask("Q")
     assert json.loads(json.dumps(told)) == told and told["settings"] == {"window": 1024, "top_tokens": 300, "phrase": 8}
+
+
+def test_random_weights_are_written_once_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(cases, "load", lambda name, dtype, seed: made.append(seed) or GraphModel.load(None))
+    row = Row(cases.QWEN, "float32", cases=1, tokens=64)
+    place = model_folder(row, tmp_path, 5)
+    assert model_folder(row, tmp_path, 5) == place and made == [5] and place.parent == tmp_path
+    assert GraphModel.load(place).tokenizer("Some text.")["input_ids"] == GraphModel.load(None).tokenizer("Some text.")["input_ids"]
+    assert model_folder(SMALL, tmp_path, 5) == EMBEDDED and model_folder(Row("some/folder", "float32", 1, 64), tmp_path, 5) == Path("some/folder")
 
 
 def test_what_the_peer_kept_is_followed_from_window_to_window() -> None:
@@ -145,6 +156,11 @@ def test_our_runner_and_the_summary(tmp_path: Path) -> None:
     assert found["peak_mb"]["peer"] == 100.0
 
 
+def test_the_question_rows_begin_behind_the_words_between() -> None:
+    asked = our_runner._asked(window([[1]], [[1]], [0]))
+    assert asked.ids == (7, 8, 9) and asked.start == 1
+
+
 def test_medians_over_repeats() -> None:
     def runs(*seconds: float) -> list[Any]:
         return [[{"seconds": s}, {"seconds": 2 * s}] for s in seconds]
@@ -168,7 +184,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(InputError, match="is not a result of this benchmark"):
         run.run_infini_retri_peer("python", [SMALL], output=other)
     with pytest.raises(ModelError, match="infini-retri did not get through"):
-        run.run_infini_retri_peer(sys.executable, [SMALL])
+        run.run_infini_retri_peer("false", [SMALL])  # a program that fails
 
 
 def test_rows_that_the_output_holds_are_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

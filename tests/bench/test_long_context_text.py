@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import Counter
@@ -75,7 +76,7 @@ def test_a_needle_stands_at_the_nearest_border(depth: float, place: int) -> None
 
 
 def test_depth_counts_tokens_not_sentences() -> None:
-    assert insert(["long", "b", "c"], [90, 5, 5], [(0.5, "N")]) == ["N", "long", "b", "c"] or insert(["long", "b", "c"], [90, 5, 5], [(0.5, "N")])[1] == "N"
+    assert insert(["long", "b", "c"], [90, 5, 5], [(0.5, "N")]) == ["long", "N", "b", "c"]
     assert insert(["long", "b", "c"], [90, 5, 5], [(0.96, "N")]) == ["long", "b", "N", "c"]
     assert insert(["a", "b"], [1, 1], [(0.5, "N"), (0.5, "M"), (0.0, "S")]) == ["S", "a", "N", "M", "b"]
 
@@ -147,7 +148,7 @@ def test_golds_stand_in_the_text(meter: Meter, haystack: Haystack, setting: Sett
 def test_needles_have_their_depths_and_unseen_names(meter: Meter, haystack: Haystack) -> None:
     contexts = needle_contexts(meter, haystack, [LENGTH], spread(5), phrasings=3, per_context=5)
     assert [len(context.cases) for context in contexts] == [5, 5, 5]
-    assert Counter(case.depth for context in contexts for case in context.cases) == {depth: 3 for depth in spread(5)}
+    assert Counter(case.depth for context in contexts for case in context.cases) == dict.fromkeys(spread(5), 3)
     for context in contexts:
         assert sorted(case.depth or 0.0 for case in context.cases) == spread(5)
         text = text_of(context, " ")
@@ -235,7 +236,7 @@ def test_rulers_variable_tracking(setting: Setting) -> None:
     lines = [line for line in text_of(context).split("\n") if line != NOISE]
     value = re.search(r"value (\d{5}) in", context.cases[0].question)
     assert value is not None and len(variables) == 5
-    assert lines == [f"VAR {variables[0]} = {value[1]}", *(f"VAR {b} = VAR {a} " for a, b in zip(variables, variables[1:], strict=False))]
+    assert lines == [f"VAR {variables[0]} = {value[1]}", *(f"VAR {b} = VAR {a} " for a, b in itertools.pairwise(variables))]
     form = context.form
     assert form is not None and form.instruction.count("Memorize and track the chain(s)") == 2 and "5 variables are assigned the value" in form.answer
     bare = TASKS["vt"](Setting(setting.meter, setting.essays, 42, 512, bare=True), "vt", LENGTH, 0)
@@ -247,7 +248,7 @@ def test_rulers_common_words(setting: Setting) -> None:
     counts = Counter(unit.split(" ")[1] for unit in units)
     assert [unit.split(" ")[0] for unit in units] == [f"{i}." for i in range(1, 421)]
     assert counts == {word: 30 if word in common else 3 for word in counts} and len(common) == 10 and len(counts) == 50
-    for length, often in ((LENGTH, 6), (4096, 30)):
+    for length, often in ((LENGTH, 6), (4096, 6), (8192, 30)):
         context = TASKS["cwe"](setting, "cwe", length, 0)
         words = re.findall(r"\d+\. (\w+)", text_of(context, " "))
         assert {word for word, _ in Counter(words).most_common(10)} == set(context.cases[0].golds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -30,7 +31,7 @@ def of_text(text: str, longest: int = 10**6, tokenizer: Any = BYTES) -> list[str
     [
         ["It costs $3.14 today. ", "Dr. Smith bought it, i.e. two of them. ", "Why? ", "Nobody knows!"],
         ["One line.\n", "Another line.\n"],
-        ["你好。", "再见！", "是吗？「是。」"],
+        ["你好。", "再见！", "是吗？"],
         ["No end at all"],
         ["Grüße! ", "Ça va? ", "🙂 is a face. ", "Not a word."],
     ],
@@ -44,7 +45,7 @@ def test_the_embedded_models_tokenizer_too() -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
     assert of_text("It costs $3.14 today. It was written by Ada Lund. 再见。 So it goes.", tokenizer=tokenizer) == [
-        "It costs $3.14 today.", " It was written by Ada Lund.", " 再见。", " So it goes.",
+        "It costs $3.14 today.", " It was written by Ada Lund. ", "再见。", " So it goes.",
     ]  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_every_token_is_in_exactly_one_sentence(contents: list[Any], longest: in
     windows = pack(found.lengths, longest)
     assert np.concatenate(windows).tolist() == list(range(len(found)))
     assert all(found.lengths[w].sum() <= longest for w in windows)
-    assert all(found.lengths[a].sum() + found.lengths[b[0]] > longest for a, b in zip(windows, windows[1:], strict=False))
+    assert all(found.lengths[a].sum() + found.lengths[b[0]] > longest for a, b in itertools.pairwise(windows))
 
 
 def test_ids_are_the_readers() -> None:
@@ -77,9 +78,9 @@ def test_ids_are_the_readers() -> None:
 
 
 def test_one_word_of_100_000_letters_is_cut() -> None:
-    begin = time.perf_counter()
-    found = find_sentences(BYTES, {"a": [120] * 100_000}, 1024)
-    assert time.perf_counter() - begin < 5
+    begin = time.process_time()
+    found = find_sentences(BYTES, {"a": BYTES("x" * 100_000, add_special_tokens=False)["input_ids"]}, 1024)
+    assert time.process_time() - begin < 3
     assert found.lengths.max() == 1024 and found.cut == 1 and len(found) == 98
 
 

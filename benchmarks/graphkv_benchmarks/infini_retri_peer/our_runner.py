@@ -12,6 +12,7 @@ import itertools
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def main(job_path: str, result_path: str, peer_path: str | None = None) -> None:
     rows = []
     for case in job["cases"]:
         start = time.perf_counter()
-        peak, answer = peak_mb(lambda case=case: read(case))
+        peak, answer = peak_mb(partial(read, case))
         seconds = time.perf_counter() - start
         row: dict[str, Any] = {"id": case["id"], "seconds": seconds, "peak_mb": peak, "answer": answer.text, "scan_seconds": answer.timings.encode}
         row |= {"tokens": answer.tokens_computed, "tokens_kept": answer.tokens_kept, "notes": answer.notes}

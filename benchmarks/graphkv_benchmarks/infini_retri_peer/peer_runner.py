@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,7 +109,7 @@ def main(job_path: str, result_path: str) -> None:
     rows = []
     for case in job["cases"]:
         start = time.perf_counter()
-        peak, answer = memory.peak_mb(lambda case=case: read(case))
+        peak, answer = memory.peak_mb(partial(read, case))
         seconds = time.perf_counter() - start
         windows = notes.take()
         rows.append({"id": case["id"], "seconds": seconds, "scan_seconds": sum(w["seconds"] for w in windows), "peak_mb": peak, "answer": answer, "windows": windows})

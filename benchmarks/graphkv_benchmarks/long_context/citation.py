@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from functools import cache, partial
+from typing import Any
 
 from graphkv.errors import InputError, LengthError
 
@@ -34,7 +35,7 @@ def citation_contexts(meter: Meter, length: int, *, contexts: int, each: int = 5
     Raises:
         LengthError: no room for the world itself. InputError: more other papers would be needed than there are titles.
     """
-    found = []
+    found: list[Context] = []
     number = -1
     while len(found) < contexts:
         number += 1
@@ -54,7 +55,7 @@ def citation_contexts(meter: Meter, length: int, *, contexts: int, each: int = 5
     return found
 
 
-def tokens_of(meter: Meter, documents: Sequence[dict[str, object]]) -> list[int]:
+def tokens_of(meter: Meter, documents: Sequence[dict[str, Any]]) -> list[int]:
     """Tokens of each document as the model reads it."""
     texts = ["".join(text for text, _ in meter.template.pieces(str(d["title"]), str(d["text"]))) for d in documents]
     return meter.counts(texts, "")
@@ -74,7 +75,7 @@ def scattered(meter: Meter, world: World, room: int, seed: int) -> Documents:
             break
         room -= tokens
         chosen.append(paper)
-        kept.add(paper["id"])
+        kept.add(str(paper["id"]))
     else:
         if room > 128:
             raise InputError(f"{len(chosen)} other papers are all that there are titles for, and {room} tokens are left: choose a smaller length")
@@ -85,9 +86,9 @@ def scattered(meter: Meter, world: World, room: int, seed: int) -> Documents:
 
 
 @cache
-def _others(meter: Meter, count: int) -> list[tuple[dict[str, object], int]]:
+def _others(meter: Meter, count: int) -> list[tuple[dict[str, Any], int]]:
     """Papers that cite each other, at least `count` if the titles suffice, with their tokens; no two with one title."""
-    papers: list[dict[str, object]] = []
+    papers: list[dict[str, Any]] = []
     titles: set[str] = set()
     for number in range(2 * min(count, MOST_OTHERS) // _WORLD + 2):
         for paper in make_world(number, _WORLD, False, one_style("named")).to_row()["documents"]:

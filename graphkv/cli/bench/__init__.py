@@ -9,6 +9,7 @@ from graphkv.cli.bench.attention import attention
 from graphkv.cli.bench.citation_world import citation_world
 from graphkv.cli.bench.codecs import codecs
 from graphkv.cli.bench.infini_retri_peer import infini_retri_peer
+from graphkv.cli.bench.landmark_index import landmark_index
 from graphkv.cli.bench.needle import needle
 from graphkv.cli.bench.passkey import passkey
 from graphkv.cli.bench.retrieval import retrieval
@@ -25,6 +26,7 @@ app.command("attention")(guarded(attention))
 app.command("citation-world")(guarded(citation_world))
 app.command("codecs")(guarded(codecs))
 app.command("infini-retri-peer")(guarded(infini_retri_peer))
+app.command("landmark-index")(guarded(landmark_index))
 app.command("needle")(guarded(needle))
 app.command("passkey")(guarded(passkey))
 app.command("retrieval")(guarded(retrieval))

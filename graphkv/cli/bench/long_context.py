@@ -124,7 +124,7 @@ def _said(lines: Sequence[Mapping[str, Any]]) -> str:
     from graphkv_benchmarks.long_context.cases import short
 
     first = lines[0]
-    where = f"{first['strategy']}, {first['task']}, {short(first['length'])}"
+    where = f"{first['strategy']}, {first['context'].split('-')[0]}, {short(first['length'])}"
     if "skipped" in first:
         return f"{where}: beyond the window"
     return f"{where}: {sum(line['score'] for line in lines):.3g} of {len(lines)}, {sum(line['seconds'] for line in lines):.2f} s"

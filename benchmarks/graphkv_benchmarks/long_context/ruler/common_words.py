@@ -15,7 +15,7 @@ from .words import sample_words
 COMMON = 10
 MAX_NEW_TOKENS = 120
 LONG = 4096
-"""From this length on common words stand 30 times and others 3 times; below, 6 times and once."""
+"""From this length on common words stand 30 times and others 3 times; below, and where that has no room, 6 times and once."""
 
 INSTRUCTION = (
     "Below is a numbered list of words. In these words, some appear more often than others. Memorize the ones that appear most often.\n"
@@ -26,16 +26,24 @@ BEGUN = f" The top {COMMON} words that appear most often in the list are:"
 
 def common_words(setting: Setting, name: str, length: int, number: int) -> Context:
     """One case, with as many different words as there is room for."""
+    if length >= LONG:
+        try:
+            return _common_words(setting, name, length, number, (30, 3), (40, 10, 3))
+        except LengthError:
+            pass  # a tokenizer of many tokens a word: RULER's shorter list is the one that fits
+    return _common_words(setting, name, length, number, (6, 1), (20, 3, 1))
+
+
+def _common_words(setting: Setting, name: str, length: int, number: int, stand: tuple[int, int], example: tuple[int, int, int]) -> Context:
     rng = setting.rng(name, length, number)
-    often, seldom, example_words = (30, 3, (40, 10, 3)) if length >= LONG else (6, 1, (20, 3, 1))
-    solved, common = numbered(rng, *example_words)
+    solved, common = numbered(rng, *example)
     before = "" if setting.bare else f"{INSTRUCTION}{' '.join(solved)}\nQuestion: {QUESTION} Answer:{BEGUN} {listed(common)}\n"
     wording = setting.bared(Wording(QUESTION, Form(before + INSTRUCTION, "Question: ", BEGUN, " Answer:"), MAX_NEW_TOKENS))
     room = setting.room(length, QUESTION, wording.form, MAX_NEW_TOKENS)
     seed = rng.getrandbits(64)
-    words = _most_words(setting, room, seed, often, seldom)
-    _, common = numbered(random.Random(seed), words, often, seldom)
-    return context_of(name, length, number, wording, common, partial(_documents, setting, seed, words, often, seldom))
+    words = _most_words(setting, room, seed, *stand)
+    _, common = numbered(random.Random(seed), words, *stand)
+    return context_of(name, length, number, wording, common, partial(_documents, setting, seed, words, *stand))
 
 
 def numbered(rng: random.Random, words: int, often: int, seldom: int) -> tuple[list[str], list[str]]:
