@@ -11,7 +11,16 @@ from helpers import byte_tokenizer, tiny_engine, tiny_model
 
 from graphkv import GraphKV, InputError
 from graphkv.errors import UnsupportedModelError
-from graphkv.landmark import TOKEN, LandmarkConfig, add_landmarks, has_landmarks, insert_landmarks, landmark_flags, landmark_groups, landmark_of
+from graphkv.landmark import (
+    TOKEN,
+    LandmarkConfig,
+    add_landmarks,
+    has_landmarks,
+    insert_landmarks,
+    landmark_flags,
+    landmark_groups,
+    landmark_of,
+)
 from graphkv.model import GraphModel
 from graphkv.prompt import tokenize
 

@@ -201,7 +201,7 @@ def _attend(
     query: Tensor, key: Tensor, value: Tensor, groups: LandmarkGroups, scale: float | None, softcap: float | None, blend: float, divergences: list[Tensor] | None
 ) -> Tensor:
     wide = compute_dtype(query.dtype)
-    batch, heads, rows, dim = query.shape
+    batch, _, rows, dim = query.shape
     kv_heads = key.shape[1]
     plan = groups._plan.at(rows, query.device)
     # Columns first, rows last, the query heads of one key head side by side: every step below runs along memory.

@@ -17,6 +17,12 @@
     pagerank.py               personalised PageRank
     expand.py                 from hits along the edges, to a budget
     retrieve.py               one question: the part of the graph that goes into a layout
+    infini_retri.py           the strategy: a text of any length past the question, window by window
+    scan.py                   its windows, scores, and what is kept
+    sentences.py              sentences as token ids
+    options.py                its settings: the user's, the model's, the paper's
+    heads.py                  which heads look at what an answer is copied from; needles.py hides something for them
+    head_file.py              where that is written down
     nearest.py                edges between segments that are alike
     mentions.py               edges from titles that stand in a text
     landmark.py               the strategy that reads with landmarks

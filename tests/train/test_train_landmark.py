@@ -136,7 +136,7 @@ def test_helps_of_the_loss() -> None:
 def test_mixture_and_settings() -> None:
     mixture = Mixture.parse("landmark=3,graph=1", {"rounds": 2})
     assert mixture.options == {"landmark": {}, "graph": {"rounds": 2}}
-    with pytest.raises(LayoutError, match="valid: .*landmark"):
+    with pytest.raises(LayoutError, match=r"valid: .*landmark"):
         Mixture.parse("landmarks")
     with pytest.raises(LayoutError, match="unknown option of landmark: 'rounds'"):
         Mixture.parse("landmark", {"rounds": 2})

@@ -43,14 +43,14 @@ def export(checkpoint: Path, out: Path, dtype: str = "float16") -> int:
     model.to(DTYPES[dtype]).save_pretrained(out)
     tokenizer.save_pretrained(out, save_jinja_files=False)
     # Loaded without a dtype the model shall run in float32, whatever the file holds.
-    _edit(out / "config.json", {"dtype": "float32"})
-    _edit(out / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "is_local": None, "local_files_only": None})
+    edit_json(out / "config.json", {"dtype": "float32"})
+    edit_json(out / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "is_local": None, "local_files_only": None})
     weights = out / "model.safetensors"
     weights.chmod(0o644)
     return weights.stat().st_size
 
 
-def _edit(path: Path, changes: dict[str, str | None]) -> None:
+def edit_json(path: Path, changes: dict[str, str | None]) -> None:
     """Change keys of a JSON file; None removes one."""
     values = json.loads(path.read_text())
     values = {k: v for k, v in (values | changes).items() if v is not None}

@@ -217,6 +217,20 @@ def make_rows(seed: int, count: int, *, tokens: int = 512, held_out: bool = Fals
         yield MAKERS[kind](rng, counter, tokens, held_out)
 
 
+def write_rows(path: Path, seed: int, count: int, *, tokens: int = 512, held_out: bool = False, kinds: Sequence[str] = tuple(KINDS)) -> Path:
+    """Write rows as JSON lines, under a temporary name first; a file that is there already is left as it is. Arguments as in :func:`make_rows`."""
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", encoding="utf-8") as file, late_progress("making rows") as progress:
+        for number, row in enumerate(make_rows(seed, count, tokens=tokens, held_out=held_out, kinds=kinds), start=1):
+            file.write(json.dumps(row) + "\n")
+            progress(number, count)
+    os.replace(temporary, path)
+    return path
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m graphkv_benchmarks.landmark.rows", description="Write training rows for the landmark model as JSON lines.")
     parser.add_argument("--seed", type=int, default=0)
@@ -228,13 +242,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.rows < 1 or args.tokens < 256:
         parser.error(f"--rows must be at least 1 and --tokens at least 256, got {args.rows} and {args.tokens}")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(args.out.name + ".part")
-    with temporary.open("w", encoding="utf-8") as file, late_progress("making rows") as progress:
-        for number, row in enumerate(make_rows(args.seed, args.rows, tokens=args.tokens, held_out=args.held_out, kinds=args.kinds), start=1):
-            file.write(json.dumps(row) + "\n")
-            progress(number, args.rows)
-    os.replace(temporary, args.out)
+    args.out.unlink(missing_ok=True)
+    write_rows(args.out, args.seed, args.rows, tokens=args.tokens, held_out=args.held_out, kinds=args.kinds)
     print(json.dumps({"out": str(args.out), "rows": args.rows}))
 
 

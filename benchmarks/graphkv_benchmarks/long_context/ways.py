@@ -78,7 +78,7 @@ def make_ways(specs: Sequence[str], options: Mapping[str, Any], engines: Mapping
     """Ways from what stands on a command line.
 
     Args:
-        specs: strategies, each with options of its own behind a colon: ``infini_retri:window=512:neighbours=1``.
+        specs: strategies, each with options of its own behind a colon: ``infini_retri:window=512:neighbours=sources``.
         options: for every strategy that has one of this name. engines: (name of the model, engine) for some strategies; `default` for the rest.
 
     Raises:
