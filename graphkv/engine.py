@@ -164,12 +164,13 @@ class GraphKV:
         max_new_tokens: int | None = None,
         prefix: Text | None = None,
         stop: str | Sequence[str] | None = None,
+        answer_prefix: str = "",
         generation_config: Any = None,
         **options: Any,
     ) -> Iterator[str]:
         """The answer of :meth:`ask` by ``graph``, in pieces as it is decoded. Bad input is refused at the call, not at the first piece."""
-        request = Request.of(max_new_tokens, prefix, stop, generation_config)
-        tokens = self.reader.read(graph, [question], prefix)
+        request = Request.of(max_new_tokens, prefix, stop, generation_config, answer_prefix=answer_prefix)
+        tokens = self.reader.read(graph, [question], prefix, answer_prefix=answer_prefix)
         plan = self._plan(tokens, layout, options)
         config = self._generation(plan, tokens, request)
 

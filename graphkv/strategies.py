@@ -147,8 +147,10 @@ def find_strategy(name: str) -> Strategy:
     """A strategy by name; ``graph`` is the engine itself and is no object of this kind.
 
     Raises:
-        InputError: no such strategy, or the package that declares it does not give one.
+        InputError: no such strategy, ``graph``, or the package that declares it does not give one.
     """
+    if name == GRAPH:
+        raise InputError("strategy 'graph' is the engine's own chain, not an object: engine.ask(..., strategy='graph') runs it")
     declared = _declared()
     if name not in declared:
         raise InputError(one_of("strategy", name, strategy_names()))
@@ -163,7 +165,7 @@ def _load(point: EntryPoint) -> Strategy:
         raise
     except Exception as error:  # whatever another package does when it is imported
         raise InputError(f"strategy {point.name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(made, Strategy) or not isinstance(getattr(made, "query_aware", None), bool):
+    if not isinstance(made, Strategy) or not isinstance(getattr(made, "query_aware", None), bool) or not isinstance(getattr(made, "name", None), str):
         raise InputError(f"strategy {point.name!r} ({point.value}) is no graphkv.Strategy with a name and query_aware")
     return made
 

@@ -97,7 +97,7 @@ class TokenReader:
         return self._check_ids(tokenize_pieces(self.model.tokenizer, self.template.question_pieces(question)), "the question")
 
     def answer(self, text: str) -> tuple[int, ...]:
-        """An answer as the model is to write it behind the prompt: after a space, unless the prompt ends with white space or a special token.
+        """An answer as the model is to write it behind the prompt: after a space, unless the prompt ends with white space, a special token or the question.
 
         Raises:
             InputError: the tokenizer makes nothing of it.

@@ -106,8 +106,9 @@ def test_compare_shows_layouts_side_by_side(docs: str, model: str) -> None:
 def test_a_layout_that_cannot_do_it_does_not_stop_the_others(docs: str, tmp_path: Path) -> None:
     tiny_model(max_position_embeddings=150).save_pretrained(tmp_path / "short")
     byte_tokenizer().save_pretrained(tmp_path / "short")
-    found = json.loads(run("ask", docs, "Which?", "-m", str(tmp_path / "short"), "--max-new-tokens", "2", "--compare", "-l", "block", "-l", "pcw", "--json").stdout)
-    assert "positions are left" in found[0]["error"] and "text" in found[1]
+    found = json.loads(run("ask", docs, "Which?", "-m", str(tmp_path / "short"), "--max-new-tokens", "2", "--compare", "-l", "block", "-l", "pcw", "-s", "full_context", "--json").stdout)
+    assert "positions are left" in found[0]["error"] and "text" in found[1] and "error" in found[2]
+    assert [(entry["strategy"], entry["layout"]) for entry in found] == [("graph", "block"), ("graph", "pcw"), ("full_context", None)]
 
 
 def test_a_data_set_brings_questions_and_gold_answers(rows: str, model: str) -> None:

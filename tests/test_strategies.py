@@ -144,6 +144,15 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         tiny_engine().ask(DOCUMENTS, "Who?", strategy="magic")
     with pytest.raises(InputError, match="unknown option of strategy 'full_context': 'window'; valid: none"):
         tiny_engine().ask(DOCUMENTS, "Who?", strategy="full_context", window=3)
+    with pytest.raises(InputError, match="strategy 'graph' is the engine's own chain, not an object"):
+        find_strategy("graph")
+
+
+def test_a_stream_begins_the_answer_with_the_same_words() -> None:
+    engine = tiny_engine()
+    whole = engine.ask(DOCUMENTS, QUESTIONS[0], answer_prefix="The answer is: ", max_new_tokens=6)
+    assert "".join(engine.stream(DOCUMENTS, QUESTIONS[0], answer_prefix="The answer is: ", max_new_tokens=6)) == whole.text
+    assert whole.token_ids != engine.ask(DOCUMENTS, QUESTIONS[0], max_new_tokens=6).token_ids
 
 
 def test_full_context_is_the_models_own_reading() -> None:

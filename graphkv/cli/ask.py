@@ -74,7 +74,7 @@ def ask(
     layout: Annotated[list[str] | None, typer.Option("--layout", "-l", help="The layout; with --compare it may be given several times.", show_default="graph")] = None,
     strategy: Annotated[
         list[str] | None,
-        typer.Option("--strategy", "-s", help="graph, full_context, infini_retri, landmark; with --compare it may be given several times.", show_default="graph"),
+        typer.Option("--strategy", "-s", help="graph, full_context, infini_retri, landmark (with --model embedded-landmark); with --compare it may be given several times.", show_default="graph"),
     ] = None,
     option: LayoutOptions = None,
     compare: Annotated[bool, typer.Option("--compare", help="Layouts and strategies side by side, each with a store of its own.")] = False,
@@ -100,6 +100,8 @@ def ask(
     """Answer a question from documents that read one another.
 
     DOCS holds one document a line: an object with id, text, and if you like title, score and sources, the ids it reads.
+    --strategy reads them another way: as one prompt (full_context), window by window with the question in sight (infini_retri), or by
+    landmarks (landmark).
     Of a corpus that does not fit, --retrieve reads the best part: the segments that fit the question, and their neighbours in the graph.
 
     [bold]A session[/bold]
@@ -135,7 +137,7 @@ def ask(
         warm_up(engine)
     results = {name: _run(engine, name, tasks, {**settings, **way}, compare) for name, way in ways.items()}
     if as_json:
-        print_json(_as_json(results))
+        print_json(_as_json(results, ways))
     elif compare:
         _print_comparison(results)
     else:
@@ -231,12 +233,12 @@ def _watched(tasks: Sequence[Task], name: str) -> Any:
     return track(tasks, description=name, console=console, transient=True, disable=len(tasks) == 1 or not console.is_terminal)
 
 
-def _as_json(results: Mapping[str, Sequence[Outcome]]) -> Any:
+def _as_json(results: Mapping[str, Sequence[Outcome]], ways: Mapping[str, Mapping[str, Any]]) -> Any:
     """One answer as an object; otherwise a list of them."""
 
     def entry(name: str, outcome: Outcome) -> dict[str, Any]:
         task = outcome.task
-        found: dict[str, Any] = {"layout": name, "question": task.question}
+        found: dict[str, Any] = {"strategy": ways[name].get("strategy", "graph"), "layout": ways[name].get("layout"), "question": task.question}
         if task.id is not None:
             found["id"] = task.id
         if outcome.error is not None:

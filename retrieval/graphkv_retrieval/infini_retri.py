@@ -81,7 +81,8 @@ class InfiniRetri(Strategy):
                 layers, or pairs (layer, head).
             rows: ``question``, as in the paper, or ``last``: the prompt's last token alone. What was saved with the heads goes with the saved heads only.
             budget: most tokens kept; as many as the model's window has room for beside a window and the question.
-            windows_at_once: windows read against the same kept sentences, as one batch, before they compete; more than 1 is not in the paper.
+            windows_at_once: windows read against the same kept sentences, as one batch, before they compete; more than 1 is not in the paper, and no faster
+                on a CPU.
             neighbours: ``none``, ``sources``, ``targets`` or ``both`` of each segment of which something was kept are kept too, `hops` edges far, and
                 they and it are kept whole, as far as the budget goes. A question that names a paper to ask for another one is for heads that find the
                 name: with the embedded model ``heads=[(2, 0), (2, 1)], rows="question"``.

@@ -85,9 +85,10 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """One row of a batch: a question, and the sentences that it reads now."""
+    """One row of a batch: a question, and the sentences that it reads now; `later` if its window is not the first of those read at once."""
 
     question: int
+    later: bool
     sentences: Ints
     ids: Ints
     context: tuple[int, int]
@@ -136,7 +137,7 @@ def scan(
     done = 0
     for start in range(0, len(windows), settings.windows_at_once):
         step = windows[start : start + settings.windows_at_once]
-        readings = [_reading(text, prefix, q, question, kept[q], window) for q, question in enumerate(questions) for window in step]
+        readings = [_reading(text, prefix, q, question, kept[q], window, i > 0) for q, question in enumerate(questions) for i, window in enumerate(step)]
         scores: dict[int, list[tuple[Ints, Tensor]]] = {q: [] for q in range(len(questions))}
         for batch in _batches(readings, settings.batch_tokens):
             for reading, found in zip(batch, _token_scores(model, batch, questions, kept, settings), strict=True):
@@ -151,20 +152,20 @@ def scan(
     return kept
 
 
-def _reading(text: Sentences, prefix: Sequence[int], number: int, question: Asked, kept: Kept, window: Ints) -> _Reading:
+def _reading(text: Sentences, prefix: Sequence[int], number: int, question: Asked, kept: Kept, window: Ints, later: bool) -> _Reading:
     sentences = np.concatenate((kept.sentences, window))
     context = text.tokens(sentences)
     ids = np.concatenate((np.asarray(prefix, dtype=np.int64), context, np.asarray(question.ids, dtype=np.int64)))
     kept.tokens_read += len(context)
     kept.tokens_computed += len(ids)
-    return _Reading(number, sentences, ids, (len(prefix), len(prefix) + len(context)))
+    return _Reading(number, later, sentences, ids, (len(prefix), len(prefix) + len(context)))
 
 
 def _batches(readings: list[_Reading], batch_tokens: int) -> Iterator[list[_Reading]]:
-    """Readings of like length together, so that little is padding. The first window of a question comes before its others: it sets the weights."""
+    """Readings of like length together, so that little is padding. The first window of each question comes before the later ones: it sets the weights."""
     batch: list[_Reading] = []
-    for reading in sorted(readings, key=lambda r: len(r.ids), reverse=True):
-        if batch and len(batch[0].ids) * (len(batch) + 1) > batch_tokens:
+    for reading in sorted(readings, key=lambda r: (r.later, -len(r.ids))):
+        if batch and max(len(r.ids) for r in (*batch, reading)) * (len(batch) + 1) > batch_tokens:
             yield batch
             batch = []
         batch.append(reading)

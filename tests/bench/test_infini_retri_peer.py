@@ -17,7 +17,7 @@ from graphkv.cli import app
 from graphkv.model import EMBEDDED, GraphModel
 from graphkv.store import MemoryStore
 from graphkv_benchmarks.infini_retri_peer import cases, our_runner, run
-from graphkv_benchmarks.infini_retri_peer.cases import ROWS, TEMPLATE, Case, Row, job, make_cases, model_folder
+from graphkv_benchmarks.infini_retri_peer.cases import ROWS, TEMPLATE, Case, Row, job, make_cases, model_folder, rows_of
 from graphkv_benchmarks.infini_retri_peer.compare import (
     RETOKENISED,
     ROUNDING,
@@ -46,8 +46,17 @@ def test_cases_are_needles_and_papers_of_the_wanted_length_and_the_same_for_a_se
     assert ["Title: " in case.text for case in made] == [False, True, False, True]
     tokenizer = GraphKV.from_pretrained(store=MemoryStore()).model.tokenizer
     for case in made:
-        assert 400 <= len(tokenizer(case.text)["input_ids"]) < 480 and case.text == case.text.strip() and case.question and case.answer
+        assert 400 <= len(tokenizer(case.text)["input_ids"]) < 480 and case.text == case.text.strip() and case.question
+        assert case.answer and case.answer in case.text
     assert made == make_cases(4, 400, seed=3) != make_cases(4, 400, seed=4)
+
+
+def test_every_model_is_measured_at_every_window() -> None:
+    assert rows_of(None, None) == list(ROWS) and rows_of(["embedded"], None) == [ROWS[0]]
+    assert [(r.model, r.window, r.cases) for r in rows_of(None, [4096])] == [("embedded", 4096, 50), (cases.QWEN, 4096, 1)]
+    assert [(r.model, r.window, r.dtype) for r in rows_of(["a/b"], [512, 512, 256])] == [("a/b", 512, "bfloat16"), ("a/b", 256, "bfloat16")]
+    done = CliRunner().invoke(app, ["bench", "infini-retri-peer", "--quick", "--window", "512"])
+    assert done.exit_code == 2 and "leave --model and --window out" in done.stderr
 
 
 def test_a_needle_is_hidden_in_a_text_of_the_users_own() -> None:

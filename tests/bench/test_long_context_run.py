@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from graphkv_benchmarks.long_context.cases import Case, Context
 from graphkv_benchmarks.long_context.haystack import Meter
 from graphkv_benchmarks.long_context.journal import Journal
 from graphkv_benchmarks.long_context.pictures import draw_all, grids
-from graphkv_benchmarks.long_context.run import run_contexts
+from graphkv_benchmarks.long_context.run import _skipped, run_contexts
 from graphkv_benchmarks.long_context.strategies import amount, markdown_page, table_contexts
 from graphkv_benchmarks.long_context.summary import summarise
 from graphkv_benchmarks.long_context.tables import markdown
@@ -130,11 +131,28 @@ def test_another_run_is_refused(ways: list[Way], tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"other settings.*{named}"):
             run_contexts(others, some, plan, journal=journal)
     assert journal.read_text(encoding="utf-8") == before
-    journal.write_text("no journal\n", encoding="utf-8")
-    with pytest.raises(InputError, match="is not the journal of a run"):
-        Journal(journal, {})
+    for other in ("no journal\n", "one line without an end", '{"rows": []}\n'):
+        journal.write_text(other, encoding="utf-8")
+        with pytest.raises(InputError, match="is not the journal of a run"):
+            Journal(journal, {})
+        assert journal.read_text(encoding="utf-8") == other
     with pytest.raises(InputError, match="at least one strategy and one context"):
         run_contexts([], contexts((128,)), {})
+
+
+def test_answers_of_any_letters_are_read_again(tmp_path: Path) -> None:
+    """1. Letters that end a line elsewhere. 2. A kill that cut a letter in two."""
+    path = tmp_path / "predictions.jsonl"
+    lines = [line("graph", n, 1.0) | {"answer": "a\u2028b\u0085c\x0b\r\nd"} for n in (1, 2)]
+    Journal(path, {}).add(lines)
+    assert Journal(path, {}).lines == lines
+    path.write_bytes(path.read_bytes() + '{"answer": "é'.encode()[:-1])
+    assert Journal(path, {}).lines == lines and path.read_bytes().endswith(b"}\n")
+
+
+def test_a_run_that_goes_on_knows_the_shortest_length_that_did_not_fit() -> None:
+    lines = [line("graph", 1, None, 8192), line("graph", 2, None, 4096), line("graph", 3, None, 16_384), line("full_context", 1, 1.0, 2048)]
+    assert _skipped(lines) == {("graph", "n"): (4096, "too long")}
 
 
 def test_each_context_begins_with_an_empty_store(engine: GraphKV, ways: list[Way]) -> None:
@@ -174,6 +192,7 @@ def test_ways_from_the_command_line(engine: GraphKV) -> None:
         (["graph"], {"window": 3}, "none of the strategies graph has an option 'window'"),
         (["graph", "graph"], {}, "given twice"),
         (["graph:layout"], {}, "expected name:key=value"),
+        (["graph:layout=block:layout=pcw"], {}, "layout is given twice"),
     ):
         with pytest.raises(InputError, match=message):
             make_ways(specs, options, {}, ("tiny", engine))
@@ -219,7 +238,10 @@ def test_the_table_of_strategies_has_fewer_contexts_where_they_are_long() -> Non
     meter = Meter(GraphKV.from_pretrained(store="memory"))
     made = table_contexts(meter, [4096], ["needle", "vt", "citation"])
     tasks = [case.task for context in made for case in context.cases]
-    assert {task: tasks.count(task) for task in dict.fromkeys(tasks)} == {"citation_1_hop": 20, "citation_2_hops": 20, "needle": 30, "vt": 16}
+    assert {task: tasks.count(task) for task in dict.fromkeys(tasks)} == {"citation_1_hop": 20, "citation_2_hops": 20, "needle": 40, "vt": 16}
+    made = table_contexts(meter, [4096], ["needle", "multi_needle"], scale=2)
+    assert [context.id.split("-")[0] for context in made] == ["needle"] * 8 + ["multi_needle"] * 8
+    assert len({case.id for context in made for case in context.cases}) == 160
     assert amount(65_536).contexts == 1
     with pytest.raises(InputError, match="unknown task of the table 'x'"):
         table_contexts(meter, [4096], ["x"])
@@ -271,9 +293,18 @@ def test_bad_options_are_refused() -> None:
         places_of(Path("a.jsonl"))
     for args, message in (
         (("needle", "-s", "nothing"), "unknown strategy 'nothing'"),
-        (("needle", "-o", "window=3", "-s", "graph"), "none of the strategies graph has an option 'window'"),
+        (("needle", "-o", "window=3", "-s", "graph", "-m", "no/model"), "none of the strategies graph has an option 'window'"),  # before a model is loaded
+        (("needle", "--landmark-model", "embedded-landmark", "-m", "no/model"), "--landmark-model is for strategy landmark, which is not asked for"),
+        (("strategies", "-t", "x", "-m", "no/model"), "unknown task of the table 'x'"),
         (("ruler", "-t", "qa_1"), "unknown RULER task 'qa_1'"),
         (("passkey", "--lengths", "32"), "no room for a haystack"),
     ):
         result = run(*args)
         assert result.exit_code == 2 and message in result.stderr, result.output
+
+
+def test_a_run_that_cannot_be_drawn_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(Way, "ask", lambda *rest: pytest.fail("the run has begun"))
+    result = run("needle", "--lengths", "1k", "--plot")
+    assert result.exit_code == 2 and "drawing needs matplotlib" in result.stderr, result.output

@@ -15,6 +15,7 @@ from graphkv import GraphKV
 from graphkv.errors import DocumentError, InputError, LengthError
 from graphkv.prompt import PromptTemplate
 from graphkv_benchmarks.citation_world import is_held_out
+from graphkv_benchmarks.long_context import citation
 from graphkv_benchmarks.long_context.cases import Context, Form, short
 from graphkv_benchmarks.long_context.citation import citation_contexts
 from graphkv_benchmarks.long_context.haystack import Haystack, Meter, documents_of, filler_haystack, insert, room_for, text_haystack
@@ -24,7 +25,7 @@ from graphkv_benchmarks.long_context.passkey import passkey_contexts
 from graphkv_benchmarks.long_context.ruler import TASKS, Setting, ruler_contexts
 from graphkv_benchmarks.long_context.ruler.common_words import numbered
 from graphkv_benchmarks.long_context.ruler.frequent_words import word_counts, zeta
-from graphkv_benchmarks.long_context.ruler.niah import NIAH
+from graphkv_benchmarks.long_context.ruler.niah import NIAH, _draw
 from graphkv_benchmarks.long_context.ruler.setting import NOISE
 from graphkv_benchmarks.long_context.scores import SCORES
 
@@ -183,6 +184,12 @@ def test_citation_worlds_among_others(meter: Meter) -> None:
     assert Counter(case.task for case in context.cases) == {"citation_1_hop": 4, "citation_2_hops": 4}
 
 
+def test_lengths_beyond_the_titles_are_refused_before_anything_is_asked(embedded: GraphKV, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(citation, "MOST_OTHERS", 100)
+    with pytest.raises(InputError, match="16384 tokens is too much for citation worlds: there are titles for 100 other papers"):
+        citation_contexts(Meter(embedded), 16_384, contexts=1, each=1)
+
+
 # RULER
 
 
@@ -228,6 +235,16 @@ def test_rulers_haystack_of_needles(setting: Setting) -> None:
     lines = text_of(context).split("\n")
     assert len(lines) > 40 and all(re.fullmatch(r"One of the special magic numbers for [\w-]+ is: \d{7}\.", line) for line in lines)
     assert sum(context.cases[0].golds[0] in line for line in lines) == 1
+    keys = [line.split(" for ")[1].split(" is: ")[0] for line in lines]
+    assert len(set(keys)) == len(keys)  # the one that is asked for is no other's
+
+
+def test_there_are_keys_for_a_million_tokens() -> None:
+    """More than there are pairs of words: then three of them make a key."""
+    rng = random.Random(1)
+    drawn: set[str] = set()
+    keys = [_draw("words", rng, drawn) for _ in range(16_000)]
+    assert len(set(keys)) == 16_000 and all(key.count("-") == 1 for key in keys[:5000]) and any(key.count("-") == 2 for key in keys)
 
 
 def test_rulers_variable_tracking(setting: Setting) -> None:

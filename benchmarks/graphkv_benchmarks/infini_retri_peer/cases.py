@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from graphkv.model import EMBEDDED
 from graphkv.prompt import PromptTemplate, tokenize
 
 from ..citation_world.needles import make_needles
-from ..citation_world.world import make_world
+from ..citation_world.world import Question, make_world
 from ..ttft.row import QWEN, load
 
 TEMPLATE = PromptTemplate(prefix="<s>\n\n", document="{title}\n{text}", untitled="{text}", question="\n\nQuestion:\n\n{question}\n\nAnswer:")
@@ -26,12 +27,12 @@ CHAT_TEMPLATE = "{{ messages[-1].content }}"
 
 @dataclass(frozen=True)
 class Case:
-    """One text, one question; `answer` is in the text, or None if nobody knows it."""
+    """One text, one question; `answer` is in the text."""
 
     id: str
     text: str
     question: str
-    answer: str | None = None
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,30 @@ ROWS = (
 """What is measured by default. The last one is as long as 24 GiB of memory allow: for 4,000 tokens the package holds 11 GiB of attention weights."""
 
 
-def make_cases(count: int, tokens: int, seed: int, text: str | None = None) -> list[Case]:
-    """Needles in filler and papers of a citation world, by turns; with a `text` of the user's own, stretches of it with a needle in each instead of the filler.
+def rows_of(models: Sequence[str] | None, windows: Sequence[int] | None) -> list[Row]:
+    """A row for every model at every window: of :data:`ROWS` where it is one of them, else like the first row of that model.
 
-    Held-out names. Every text is cut at a sentence's end at about `tokens` tokens of the embedded model.
+    A model that is none of these is read in bfloat16, over the cases of the embedded one.
+
+    Example:
+        >>> [(row.model, row.window, row.cases) for row in rows_of(["embedded", "some/folder"], [1024, 512])]
+        [('embedded', 1024, 50), ('embedded', 512, 50), ('some/folder', 1024, 50), ('some/folder', 512, 50)]
+    """
+    found: list[Row] = []
+    for model in dict.fromkeys(models or [row.model for row in ROWS]):
+        known = [row for row in ROWS if row.model == model] or [replace(ROWS[0], model=model, dtype="bfloat16")]
+        measured = {row.window: row for row in known}
+        found += [measured.get(size, replace(known[0], window=size)) for size in dict.fromkeys(windows)] if windows else known
+    return found
+
+
+def make_cases(count: int, tokens: int, seed: int, text: str | None = None) -> list[Case]:
+    """Needles in filler and papers of a citation world, by turns; with a `text` of the user's own, stretches of it with a needle in each instead.
+
+    Held-out names. Every text is cut at a sentence's end at about `tokens` tokens of the embedded model; what is asked for stands before the cut.
 
     Raises:
-        InputError: the user's text is too short for one case.
+        InputError: the user's text is too short for one case, or the invented ones for a question.
     """
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
     cases = []
@@ -80,17 +98,27 @@ def make_cases(count: int, tokens: int, seed: int, text: str | None = None) -> l
         if text is not None:
             cases.append(_hidden(f"text{i}", text, tokens, rng, tokenizer))
             continue
-        made, fresh = "", 0
-        while len(tokenize(tokenizer, made)) < tokens:
-            number = 10_000 * (seed + 1) + 100 * i + fresh
-            world = make_needles(number, words=tokens, held_out=True) if i % 2 == 0 else make_world(number, documents=12, held_out=True)
-            if not fresh:
-                asked = world.questions[rng.randrange(len(world.questions))]
-            made += ("\n\n" if made else "") + "\n\n".join(paper.segment.strip() for paper in world.papers)
-            fresh += 1
-        kind = "needle" if i % 2 == 0 else "papers"
-        cases.append(Case(f"{kind}{i}", _cut(made, tokens, tokenizer), asked.question, asked.answer))
+        numbers = iter(range(10_000 * (seed + 1) + 100 * i, 10_000 * (seed + 1) + 100 * (i + 1)))
+        inside: list[Question] = []
+        while not inside:
+            made, questions = _invented(i % 2 == 0, tokens, numbers, tokenizer)
+            inside = [question for question in questions if question.answer in made]
+        asked = rng.choice(inside)
+        cases.append(Case(f"{'needle' if i % 2 == 0 else 'papers'}{i}", made, asked.question, asked.answer))
     return cases
+
+
+def _invented(needles: bool, tokens: int, numbers: Iterator[int], tokenizer: Any) -> tuple[str, list[Question]]:
+    """Worlds one after the other, cut at the wanted length, and the questions of the first. Raises InputError when the numbers are used up."""
+    made, questions = "", list[Question]()
+    while len(tokenize(tokenizer, made)) < tokens:
+        number = next(numbers, None)
+        if number is None:
+            raise InputError(f"no hundred invented worlds make a text of {tokens} tokens with an answer in it: choose another length")
+        world = make_needles(number, words=tokens, held_out=True) if needles else make_world(number, documents=12, held_out=True)
+        questions = questions or world.questions
+        made += ("\n\n" if made else "") + "\n\n".join(paper.segment.strip() for paper in world.papers)
+    return _cut(made, tokens, tokenizer), questions
 
 
 def _hidden(name: str, text: str, tokens: int, rng: random.Random, tokenizer: Any) -> Case:

@@ -169,7 +169,7 @@ def summary(told: dict[str, Any], theirs: Sequence[Any], ours: Sequence[Any], de
         "peak_mb": _peaks(sides),
         "tokens": shown,
         "windows": sum(len(case["windows"]) for case in theirs[0]),
-        "exact_answers": {side: sum(a is not None and case["answer"].strip() == a for a, case in zip(expected, runs[0], strict=True)) for side, runs in sides.items()},
+        "exact_answers": {side: sum(case["answer"].strip() == a for a, case in zip(expected, runs[0], strict=True)) for side, runs in sides.items()},
         "cases": [
             {"id": a["id"], **{side: [round(run[i]["seconds"], 3) for run in runs] for side, runs in sides.items()}, "answers": [a["answer"], ours[0][i]["answer"]]}
             for i, a in enumerate(theirs[0])

@@ -18,6 +18,8 @@ from graphkv.train import TrainSettings, train
 from .rows import write_rows
 
 BLOCK = 32
+START: Path | None = None
+"""What is trained; None is the embedded model."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def run(out: Path, *, plain: bool = False) -> dict[str, Any]:
         InputError: `out` holds runs with other settings.
     """
     held_out = write_rows(out / "held_out.jsonl", HELD_OUT_SEED, HELD_OUT_ROWS, held_out=True)
-    model: Path | None = None
+    model = START
     summary: dict[str, Any] = {}
     for stage in STAGES:
         folder = out / ("plain" if plain else "landmark") / stage.name

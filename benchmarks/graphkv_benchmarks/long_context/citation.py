@@ -22,10 +22,11 @@ TASKS = {"citation_1_hop": "1 hop", "citation_2_hops": "2 hops"}
 """Name of the task, kind of question: one paper, or one that a paper cites."""
 
 PAPERS = 8
-"""Of the world that is asked about; at least 4 are left where there is less room."""
+"""Of the world that is asked about."""
 MAX_NEW_TOKENS = 24
 MOST_OTHERS = 9_000
 _WORLD = 40
+_SPARE = 128
 _PATIENCE = 200
 
 
@@ -51,6 +52,9 @@ def citation_contexts(meter: Meter, length: int, *, contexts: int, each: int = 5
         room = length - around - sum(tokens_of(meter, world.to_row()["documents"]))
         if room < 0:
             raise LengthError(f"a length of {length} tokens has no room for {PAPERS} papers and a question: they take {length - room}; choose a greater one")
+        others = _others(meter, _enough(room))
+        if (left := room - sum(tokens for _, tokens in others)) > _SPARE:
+            raise InputError(f"a length of {length} tokens is too much for citation worlds: there are titles for {len(others)} other papers, which leave {left} tokens empty")
         found.append(Context(name, length, tuple(cases), partial(scattered, meter, world, room, seed + number), "exact", MAX_NEW_TOKENS))
     return found
 
@@ -62,27 +66,25 @@ def tokens_of(meter: Meter, documents: Sequence[dict[str, Any]]) -> list[int]:
 
 
 def scattered(meter: Meter, world: World, room: int, seed: int) -> Documents:
-    """The world's papers in random order among as many others as there is room for.
-
-    Raises:
-        InputError: more others would be needed than there are titles for.
-    """
+    """The world's papers in random order among as many others as there is room for."""
     rng = random.Random(f"scattered {seed}")
     chosen: Documents = []
     kept: set[str] = set()
-    for paper, tokens in _others(meter, max(1024, 2 ** (room // 24).bit_length())):
+    for paper, tokens in _others(meter, _enough(room)):
         if tokens > room:
             break
         room -= tokens
         chosen.append(paper)
         kept.add(str(paper["id"]))
-    else:
-        if room > 128:
-            raise InputError(f"{len(chosen)} other papers are all that there are titles for, and {room} tokens are left: choose a smaller length")
     others = [paper | {"sources": [source for source in paper["sources"] if source in kept]} for paper in chosen]
     documents = [*world.to_row()["documents"], *others]
     rng.shuffle(documents)
     return documents
+
+
+def _enough(room: int) -> int:
+    """More papers than `room` tokens hold, in few sizes, since all of a size are made once."""
+    return max(1024, 2 ** (room // 24).bit_length())
 
 
 @cache

@@ -41,9 +41,9 @@ class Journal:
 
 def _read(path: Path, settings: dict[str, Any]) -> list[Line]:
     """The lines of a file; a new one gets its head. A last line that was cut off by a kill is dropped."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if not whole:
+    stored = path.read_bytes() if path.exists() else b""
+    whole = stored[: stored.rfind(b"\n") + 1]  # bytes: a kill may have cut a character in two
+    if not stored:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
         return []
@@ -52,12 +52,12 @@ def _read(path: Path, settings: dict[str, Any]) -> list[Line]:
         theirs = head["settings"]
         for line in lines:
             line["strategy"], line["id"], line["task"], line["length"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not the journal of a run ({type(error).__name__}): delete it, or choose another --output") from None
     ours = json.loads(json.dumps(settings))
     if theirs != ours:
         apart = sorted(key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key))
         raise InputError(f"{path} belongs to a run with other settings ({', '.join(apart)}): delete it to begin anew, or choose another --output")
-    if whole != text:
-        path.write_text(whole, encoding="utf-8")
+    if whole != stored:
+        path.write_bytes(whole)
     return lines

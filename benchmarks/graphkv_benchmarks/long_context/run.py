@@ -59,7 +59,7 @@ def run_contexts(
     total = len(ways) * sum(len(context.cases) for context in contexts)
 
     def result() -> dict[str, Any]:
-        return {"settings": settings, "strategies": {way.name: way.about() for way in ways}, "machine": machine(), **summarise(kept.lines)}
+        return {"settings": settings, "strategies": settings["strategies"], "machine": machine(), **summarise(kept.lines)}
 
     for context in contexts:
         documents = None
@@ -67,15 +67,15 @@ def run_contexts(
             left = [case for case in context.cases if (way.name, case.id) not in kept.done]
             if not left:
                 continue
-            reason = too_long.get((way.name, _kind(context)), (context.length + 1, ""))
-            if reason[0] <= context.length:
-                lines = [_line(way, context, case) | {"skipped": reason[1]} for case in left]
+            shortest, reason = too_long.get((way.name, _kind(context.id)), (context.length + 1, ""))
+            if shortest <= context.length:
+                lines = [_line(way, context, case) | {"skipped": reason} for case in left]
             else:
                 documents = context.build() if documents is None else documents
                 lines = _asked(way, context, left, documents)
             kept.add(lines)
             if "skipped" in lines[0]:
-                too_long.setdefault((way.name, _kind(context)), (context.length, lines[0]["skipped"]))
+                too_long.setdefault((way.name, _kind(context.id)), (context.length, lines[0]["skipped"]))
             if report:
                 report(len(kept.done), total, lines)
         if output is not None and documents is not None:
@@ -108,18 +108,18 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _kind(context: Context) -> str:
+def _kind(context_id: str) -> str:
     """Contexts of one kind differ in length only, as far as a window is concerned."""
-    return context.id.split("-")[0]
+    return context_id.split("-")[0]
 
 
 def _skipped(lines: Sequence[Line]) -> dict[tuple[str, str], tuple[int, str]]:
     """For (strategy, kind of context): the shortest length that did not fit, and why."""
     found: dict[tuple[str, str], tuple[int, str]] = {}
     for line in lines:
-        key = (line["strategy"], line["context"].split("-")[0])
-        if "skipped" in line and line["length"] <= found.get(key, (line["length"], ""))[0]:
-            found.setdefault(key, (line["length"], line["skipped"]))
+        key = (line["strategy"], _kind(line["context"]))
+        if "skipped" in line and (key not in found or line["length"] < found[key][0]):
+            found[key] = (line["length"], line["skipped"])
     return found
 
 

@@ -38,6 +38,13 @@ def amount(length: int) -> Amount:
     return Amount(4 if length <= 4096 else 2 if length <= 16_384 else 1, 10)
 
 
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raises InputError for a name that is no task of the table."""
+    for task in tasks:
+        if task not in TASKS:
+            raise InputError(one_of("task of the table", task, TASKS))
+
+
 def table_contexts(meter: Meter, lengths: Sequence[int], tasks: Sequence[str], *, seed: int = 1, document_tokens: int = 512, scale: int = 1) -> list[Context]:
     """All contexts of the table, the shorter lengths first.
 
@@ -47,9 +54,7 @@ def table_contexts(meter: Meter, lengths: Sequence[int], tasks: Sequence[str], *
     Raises:
         InputError: an unknown task. LengthError: a length without room for a task's text.
     """
-    for task in tasks:
-        if task not in TASKS:
-            raise InputError(one_of("task of the table", task, TASKS))
+    check_tasks(tasks)
     haystack = filler_haystack(meter, max(lengths), seed)
     return [context for length in lengths for task in TASKS if task in tasks for context in _contexts(task, meter, haystack, length, seed, document_tokens, scale)]
 
@@ -61,8 +66,9 @@ def _contexts(task: str, meter: Meter, haystack: Haystack, length: int, seed: in
     if task == "citation":
         return citation_contexts(meter, length, contexts=count, each=asked // 2, seed=seed)
     if task == "needle":
-        # As many cases as questions in all contexts, each at a depth of its own, in one wording after the other.
-        return needle_contexts(meter, haystack, [length], spread(asked), phrasings=3, repeats=1, per_context=asked, **shared)[:count]
+        # Each of a context's needles at a depth of its own; over three contexts each depth has had every wording.
+        repeats = -(-count // 3)
+        return needle_contexts(meter, haystack, [length], spread(asked), phrasings=3, repeats=repeats, per_context=asked, **shared)[:count]
     if task == "multi_needle":
         return many_needle_contexts(meter, haystack, length, contexts=count, needles=asked, asked=asked, **shared)
     if task == "multi_value":

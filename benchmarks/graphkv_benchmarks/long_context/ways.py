@@ -10,6 +10,7 @@ from typing import Any
 
 from graphkv.engine import GraphKV
 from graphkv.errors import InputError
+from graphkv.layouts import LAYOUTS, layout_options
 from graphkv.store import MemoryStore
 from graphkv.strategies import GRAPH, find_strategy
 from graphkv.strategy import Answer
@@ -19,8 +20,6 @@ from .cases import Context
 
 TOGETHER = 2**17
 """Tokens of context that the questions decoded together have at most, all together: each may need a copy of the cache."""
-
-GRAPH_OPTIONS = ("layout", "rounds", "view", "positions", "prefix_visible", "m", "tiers", "temperature", "scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,23 +70,46 @@ class Way:
 
 def option_names(strategy: str) -> list[str]:
     """The options of a strategy by name. Raises InputError for a strategy that there is not."""
-    return list(GRAPH_OPTIONS) if strategy == GRAPH else list(find_strategy(strategy).options())
+    if strategy == GRAPH:
+        return ["layout", *dict.fromkeys(key for layout in LAYOUTS for key in layout_options(layout))]
+    return list(find_strategy(strategy).options())
 
 
 def make_ways(specs: Sequence[str], options: Mapping[str, Any], engines: Mapping[str, tuple[str, GraphKV]], default: tuple[str, GraphKV]) -> list[Way]:
     """Ways from what stands on a command line.
 
     Args:
-        specs: strategies, each with options of its own behind a colon: ``infini_retri:window=512:neighbours=sources``.
-        options: for every strategy that has one of this name. engines: (name of the model, engine) for some strategies; `default` for the rest.
+        specs, options: as in :func:`read_specs`.
+        engines: (name of the model, engine) for some strategies; `default` for the rest.
 
     Raises:
-        InputError: an unknown strategy or option, the same way twice, an option that none of the strategies has.
+        InputError: as :func:`read_specs` does.
 
     Example:
         >>> make_ways(["graph", "graph:layout=block"], {}, {}, ("embedded", engine))  # doctest: +SKIP
     """
     ways: list[Way] = []
+    for spec, (strategy, own) in read_specs(specs, options).items():
+        model, engine = engines.get(strategy, default)
+        ways.append(Way(spec, strategy, engine, own, model))
+    return ways
+
+
+def read_specs(specs: Sequence[str], options: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The strategy and its options for each of `specs`: what can be checked before a model is loaded.
+
+    Args:
+        specs: strategies, each with options of its own behind a colon: ``infini_retri:window=512:neighbours=sources``.
+        options: for every strategy that has one of this name; those behind a colon come first.
+
+    Raises:
+        InputError: an unknown strategy or option, the same way twice, an option that none of the strategies has.
+
+    Example:
+        >>> read_specs(["graph:layout=block", "full_context"], {"rounds": 2})
+        {'graph:layout=block': ('graph', {'rounds': 2, 'layout': 'block'}), 'full_context': ('full_context', {})}
+    """
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
     used: set[str] = set()
     for spec in specs:
         strategy, *pairs = spec.split(":")
@@ -95,23 +117,25 @@ def make_ways(specs: Sequence[str], options: Mapping[str, Any], engines: Mapping
         own = _options(spec, pairs)
         if unknown := [key for key in own if key not in valid]:
             raise InputError(f"strategy {strategy!r} has no option {unknown[0]!r}; valid: {', '.join(sorted(valid)) or 'none'}")
-        if spec in (way.name for way in ways):
+        if spec in found:
             raise InputError(f"strategy {spec!r} is given twice")
         shared = {key: value for key, value in options.items() if key in valid}
         used |= set(shared)
-        model, engine = engines.get(strategy, default)
-        ways.append(Way(spec, strategy, engine, {**shared, **own}, model))
+        found[spec] = (strategy, {**shared, **own})
     if unused := sorted(set(options) - used):
         raise InputError(f"none of the strategies {', '.join(specs)} has an option {unused[0]!r}")
-    return ways
+    return found
 
 
 def _options(spec: str, pairs: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
+        key = key.replace("-", "_")
         if not equals or not key or not value:
             raise InputError(f"strategy {spec!r}: expected name:key=value:key=value, got {pair!r}")
+        if key in found:
+            raise InputError(f"strategy {spec!r}: {key} is given twice")
         try:
             found[key] = {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from graphkv.cli.common import Json, print_json
+from graphkv.errors import InputError
 
 
 def infini_retri_peer(
     peer: Annotated[Path, typer.Option(envvar="GRAPHKV_INFINI_RETRI", help="The Python of an environment in which infini-retri 0.0.3 is installed.")] = Path("peer/bin/python"),
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="embedded, qwen2.5-0.5b-shape or a folder; may be given several times.", show_default=False)] = None,
-    window: Annotated[list[int] | None, typer.Option("--window", "-w", help="Tokens of a window; may be given several times.", min=64, show_default="1024 4096")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="embedded, qwen2.5-0.5b-shape or a folder (read in bfloat16); may be given several times.", show_default="the first two")] = None,
+    window: Annotated[list[int] | None, typer.Option("--window", "-w", help="Tokens of a window; may be given several times.", min=64, show_default="1024; 1024 and 4096 with the larger model")] = None,
     cases: Annotated[int | None, typer.Option(help="Texts, a question each.", min=1, show_default="50; 3 and 1 with the larger model")] = None,
     tokens: Annotated[int | None, typer.Option(help="About the length of each text.", min=64, show_default="3500; 2000 and 4400 with the larger model")] = None,
     text: Annotated[Path | None, typer.Option(help="A text of your own to hide the needles in, instead of the invented ones.", show_default=False)] = None,
@@ -43,16 +44,14 @@ def infini_retri_peer(
     $ python -c "import json; print(json.load(open('peer.json'))['rows'][0]['agreement']['led']['same'])"
     1.0
     """
+    if quick and (model or window):
+        raise InputError("--quick is the embedded model at a window of 1024: leave --model and --window out, or --quick")
     from dataclasses import replace
 
-    from graphkv_benchmarks.infini_retri_peer.cases import ROWS
+    from graphkv_benchmarks.infini_retri_peer.cases import ROWS, rows_of
     from graphkv_benchmarks.infini_retri_peer.run import run_infini_retri_peer
 
-    rows = list(ROWS[:1]) if quick else [r for r in ROWS if (model is None or r.model in model) and (window is None or r.window in window)]
-    known = {r.model for r in ROWS}
-    rows += [replace(ROWS[0], model=name, dtype="bfloat16", window=size) for name in model or () if name not in known for size in window or (ROWS[0].window,)]
-    if quick:
-        rows = [replace(rows[0], cases=2, tokens=1500)]
+    rows = [replace(ROWS[0], cases=2, tokens=1500)] if quick else rows_of(model, window)
     changes: dict[str, Any] = {key: value for key, value in (("cases", cases), ("tokens", tokens)) if value is not None}
     rows = [replace(r, repeats=1 if quick else repeats, **changes) for r in rows]
     result = run_infini_retri_peer(

@@ -27,7 +27,7 @@ Strategies = Annotated[
         show_default="graph full_context",
     ),
 ]  # fmt: skip
-LandmarkModel = Annotated[str | None, typer.Option(metavar="MODEL", help="The model of the strategy landmark, if it is another.", show_default="the one of --model")]
+LandmarkModel = Annotated[str | None, typer.Option(metavar="MODEL", help="The model of strategy landmark, which must be trained for it: embedded-landmark, a folder or a hub id.", show_default="the one of --model")]
 Lengths = Annotated[str, typer.Option(metavar="N,M", help="Tokens of the whole prompt: 4096, 32k, 1M.")]
 Depths = Annotated[int, typer.Option(help="How many depths, from the first sentence to the last.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of needles and haystacks.", min=0)]
@@ -40,7 +40,7 @@ Output = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER|FILE.json", help="summary.json and predictions.jsonl in a folder, or FILE.json and FILE.jsonl. Given again, the run goes on.", show_default=False),
 ]
-Plot = Annotated[bool, typer.Option("--plot", help="Draw the heat maps beside the summary.")]
+Plot = Annotated[bool, typer.Option("--plot", help="Draw the heat maps beside the summary, or here as graphkv_bench_....png without --output.")]
 
 
 def lengths_of(text: str) -> list[int]:
@@ -75,22 +75,28 @@ def ways_of(
     strategies: Sequence[str] | None, options: Sequence[str] | None, model: str | None, dtype: str | None, max_segment_tokens: int | None, landmark_model: str | None = None
 ) -> list[Way]:
     """The strategies with their models. Raises InputError for what there is not, ModelError for a model that cannot be loaded."""
-    from graphkv_benchmarks.long_context.ways import make_ways
+    from graphkv_benchmarks.long_context.ways import make_ways, read_specs
 
-    specs = list(strategies or ("graph", "full_context"))
+    specs, shared = list(strategies or ("graph", "full_context")), parse_options(options)
+    named = {strategy for strategy, _ in read_specs(specs, shared).values()}
+    if landmark_model is not None and "landmark" not in named:
+        raise InputError("--landmark-model is for strategy landmark, which is not asked for: add --strategy landmark")
     engine = load_engine(model, dtype, max_segment_tokens)
     others = {}
     if landmark_model is not None:
         others["landmark"] = (landmark_model, load_engine(landmark_model, dtype, max_segment_tokens))
-    return make_ways(specs, parse_options(options), others, (model or "embedded", engine))
+    return make_ways(specs, shared, others, (model or "embedded", engine))
 
 
 def run_and_show(ways: Sequence[Way], contexts: Sequence[Context], plan: Mapping[str, Any], output: Path | None, plot: bool, as_json: bool) -> dict[str, Any]:
     """Run it, write what is to be written, print the tables (or the JSON), and a line of JSON at the end."""
+    from graphkv.plot import figure_of
     from graphkv_benchmarks.long_context.pictures import draw_all
     from graphkv_benchmarks.long_context.run import run_contexts
     from graphkv_benchmarks.long_context.tables import markdown
 
+    if plot:
+        figure_of(1, 1)  # without matplotlib the run must not begin
     summary, journal, stem = places_of(output)
     with _display() as report:
         result = run_contexts(ways, contexts, plan, journal=journal, output=summary, report=report)

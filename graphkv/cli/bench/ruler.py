@@ -27,7 +27,7 @@ from graphkv.cli.common import Dtype, Json, MaxSegmentTokens, Model
 def ruler(
     model: Model = None,
     task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="niah_single_1 ... niah_multiquery, vt, cwe, fwe, or all. May be given several times.", show_default="all")
+        list[str] | None, typer.Option("--task", "-t", help="niah_single_1 to _3, niah_multikey_1 to _3, niah_multivalue, niah_multiquery, vt, cwe, fwe, or all. May be given several times.", show_default="all")
     ] = None,
     strategy: Strategies = None,
     lengths: Lengths = "4k",
@@ -46,8 +46,10 @@ def ruler(
 ) -> None:
     """RULER (arXiv 2404.06654) in its own wording, with its own scores; the two tasks that need SQuAD and HotpotQA are left out.
 
-    Its essays and word lists are downloads: here sentences about nothing (or --text) and invented words stand in for them. With
-    --document-tokens 0 the text is RULER's in every space; else a line end stands between documents.
+    Its essays and word lists are downloads: here sentences about nothing (or --text) and other words stand in for them. With
+    --document-tokens 0 the text is RULER's in every space; else a line end stands between documents. A chat template with a place for
+    documents keeps its own marks around documents and question. Where cwe's list (ten words 30 times, others 3 times) has no room, which
+    is so for the embedded tokenizer at 4k, RULER's list for shorter texts is taken (6 times, once).
     --bare is for models that were trained to answer with the values alone, as the embedded one is.
     Lengths, --output and cells beyond the window are as in `graphkv bench needle`.
 
@@ -61,11 +63,12 @@ def ruler(
     """
     sizes = lengths_of(lengths)
     places_of(output)
-    ways = ways_of(strategy, option, model, dtype, max_segment_tokens, landmark_model)
     from graphkv_benchmarks.long_context.haystack import Meter, filler_haystack, text_haystack
-    from graphkv_benchmarks.long_context.ruler import TASKS, Setting, ruler_contexts
+    from graphkv_benchmarks.long_context.ruler import TASKS, Setting, check_tasks, ruler_contexts
 
     tasks = list(TASKS) if not task or "all" in task else list(dict.fromkeys(task))
+    check_tasks(tasks)
+    ways = ways_of(strategy, option, model, dtype, max_segment_tokens, landmark_model)
     meter = Meter(ways[0].engine)
     essays = filler_haystack(meter, max(sizes), seed) if text is None else text_haystack(meter, text)
     settings: dict[str, Any] = {"seed": seed, "document_tokens": document_tokens, "bare": bare}

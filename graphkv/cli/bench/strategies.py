@@ -30,7 +30,7 @@ def strategies(
     task: Annotated[
         list[str] | None, typer.Option("--task", "-t", help="citation, needle, multi_needle, multi_value, vt. May be given several times.", show_default="all")
     ] = None,
-    scale: Annotated[int, typer.Option(help="So many times as many contexts.", min=1)] = 1,
+    scale: Annotated[int, typer.Option(help="So many times as many contexts as usual (4 up to 4k tokens, 2 up to 16k, then 1; vt, which asks one question of each, has four times as many).", min=1)] = 1,
     document_tokens: DocumentTokens = 512,
     max_segment_tokens: MaxSegmentTokens = None,
     option: StrategyOptions = None,
@@ -44,7 +44,7 @@ def strategies(
     """All strategies on the same questions: what is right, what was read and kept, seconds, memory.
 
     Citation-world questions over one and two hops, needles, needles that differ in their keys only, several values a key, variable
-    tracking. Ten questions share a context. With --output FILE.json the tables go into FILE.md too.
+    tracking. Ten questions share a context (several values: four; variable tracking: one). With --output FILE.json the tables go into FILE.md too.
 
     [bold]A session[/bold]
 
@@ -54,11 +54,12 @@ def strategies(
     """
     sizes = lengths_of(lengths)
     summary = places_of(output)[0]
-    ways = ways_of(strategy, option, model, dtype, max_segment_tokens, landmark_model)
     from graphkv_benchmarks.long_context.haystack import Meter
-    from graphkv_benchmarks.long_context.strategies import TASKS, markdown_page, table_contexts
+    from graphkv_benchmarks.long_context.strategies import TASKS, check_tasks, markdown_page, table_contexts
 
     tasks = list(dict.fromkeys(task or TASKS))
+    check_tasks(tasks)
+    ways = ways_of(strategy, option, model, dtype, max_segment_tokens, landmark_model)
     settings: dict[str, Any] = {"seed": seed, "document_tokens": document_tokens, "scale": scale}
     contexts = table_contexts(Meter(ways[0].engine), sizes, tasks, **settings)
     result = run_and_show(ways, contexts, {"benchmark": "strategies", "tasks": tasks, "lengths": sizes, **settings}, output, plot, as_json)

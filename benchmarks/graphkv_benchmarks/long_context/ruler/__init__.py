@@ -2,7 +2,8 @@
 
 What differs from NVIDIA's generator, each for want of a download: the essays are sentences about nothing, or the text you give
 (``haystack.py``); words come from the citation world (``words.py``). The two tasks from SQuAD and HotpotQA are left out. Where the text is
-cut into documents, a line end stands at each border. Read ``setting.py`` first; then one file a family.
+cut into documents, a line end stands at each border. Where a tokenizer takes so many tokens a word that RULER's list of common words for 4,096
+tokens and more has no room, its list for shorter texts is taken. Read ``setting.py`` first; then one file a family.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ TASKS: Mapping[str, Maker] = {
 """Every task by RULER's name for it."""
 
 
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raises InputError for a name that is no task."""
+    for task in tasks:
+        if task not in TASKS:
+            raise InputError(one_of("RULER task", task, TASKS))
+
+
 def ruler_contexts(setting: Setting, tasks: Sequence[str], lengths: Sequence[int], cases: int) -> list[Context]:
     """`cases` contexts of every task at every length, one question each.
 
@@ -41,10 +49,8 @@ def ruler_contexts(setting: Setting, tasks: Sequence[str], lengths: Sequence[int
         >>> ruler_contexts(setting, ["niah_single_1"], [4096], 1)[0].cases[0].golds  # doctest: +SKIP
         ('4821357',)
     """
-    for task in tasks:
-        if task not in TASKS:
-            raise InputError(one_of("RULER task", task, TASKS))
+    check_tasks(tasks)
     return [TASKS[task](setting, task, length, number) for task in tasks for length in lengths for number in range(cases)]
 
 
-__all__ = ["TASKS", "Setting", "ruler_contexts"]
+__all__ = ["TASKS", "Setting", "check_tasks", "ruler_contexts"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -61,7 +61,7 @@ def niah(task: Niah, setting: Setting, name: str, length: int, number: int) -> C
     room = setting.room(length, wording.question, wording.form, wording.max_new_tokens)
     room -= sum(setting.meter.counts(needles, " " if task.haystack == "essay" else "\n"))
     depths = sorted(rng.sample(DEPTHS, len(needles)))
-    build = partial(_documents, task, setting, room, needles, depths, rng.getrandbits(64))
+    build = partial(_documents, task, setting, room, needles, depths, drawn, rng.getrandbits(64))
     # Among noise and needles the place is drawn when the text is made: only essays have depths.
     depth = depths[0] / 100 if task.haystack == "essay" and len(needles) == 1 else None
     return context_of(name, length, number, wording, [value for key in asked for value in values[key]], build, depth)
@@ -90,17 +90,21 @@ def wording_of(task: Niah, asked: Sequence[str]) -> Wording:
 
 def _draw(kind: Kind, rng: random.Random, drawn: set[str]) -> str:
     """A word, a number of seven digits or a uuid that was not drawn before."""
+    tries = 0
     while True:
         if kind == "numbers":
             made = str(rng.randint(1_000_000, 9_999_999))
+        elif kind == "words":
+            made = key_word(rng, 2 + tries // 20)  # some 14,000 pairs are fewer than a million tokens ask for
         else:
-            made = key_word(rng) if kind == "words" else str(uuid.UUID(int=rng.getrandbits(128), version=4))
+            made = str(uuid.UUID(int=rng.getrandbits(128), version=4))
         if made not in drawn:
             drawn.add(made)
             return made
+        tries += 1
 
 
-def _documents(task: Niah, setting: Setting, room: int, needles: Sequence[str], depths: Sequence[int], seed: int) -> Documents:
+def _documents(task: Niah, setting: Setting, room: int, needles: Sequence[str], depths: Sequence[int], taken: Set[str], seed: int) -> Documents:
     rng = random.Random(seed)
     if task.haystack == "essay":
         sentences = setting.essays.take(room, rng.randrange(len(setting.essays.units)))
@@ -108,7 +112,7 @@ def _documents(task: Niah, setting: Setting, room: int, needles: Sequence[str], 
         for border, needle in sorted(zip(borders, needles, strict=True), key=lambda placed: placed[0], reverse=True):
             sentences.insert(border, needle)
         return setting.documents(sentences, " ")
-    lines = _noise(setting, room) if task.haystack == "noise" else _other_needles(task, setting, room, rng)
+    lines = _noise(setting, room) if task.haystack == "noise" else _other_needles(task, setting, room, taken, rng)
     if len(lines) < len(needles):
         raise LengthError(f"there is room for {len(lines)} lines among which {len(needles)} needles should stand: choose a greater length")
     for place, needle in zip(sorted(rng.sample(range(len(lines)), len(needles)), reverse=True), needles, strict=True):
@@ -120,9 +124,9 @@ def _noise(setting: Setting, room: int) -> list[str]:
     return [NOISE] * (room // setting.meter.counts([NOISE], "\n")[0])
 
 
-def _other_needles(task: Niah, setting: Setting, room: int, rng: random.Random) -> list[str]:
-    """Needles with other keys, as many as there is room for."""
-    drawn: set[str] = set()
+def _other_needles(task: Niah, setting: Setting, room: int, taken: Set[str], rng: random.Random) -> list[str]:
+    """Needles with other keys and values than those `taken`, as many as there is room for."""
+    drawn = set(taken)
     lines: list[str] = []
     while True:
         some = [NEEDLE.format(kind=task.value, key=_draw(task.key, rng, drawn), value=_draw(task.value, rng, drawn)) for _ in range(64)]

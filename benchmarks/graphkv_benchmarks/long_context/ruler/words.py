@@ -11,14 +11,14 @@ from ...citation_world.names import TITLE_WORDS
 _WORDS = tuple(word.lower() for word in TITLE_WORDS)
 
 
-def key_word(rng: random.Random) -> str:
-    """Two words and a hyphen, where RULER has an adjective and a noun.
+def key_word(rng: random.Random, words: int = 2) -> str:
+    """Two words (or more) and a hyphen between them, where RULER has an adjective and a noun.
 
     Example:
         >>> key_word(random.Random(1)).count("-")
         1
     """
-    return "-".join(rng.sample(_WORDS, 2))
+    return "-".join(rng.sample(_WORDS, words))
 
 
 def sample_words(count: int, rng: random.Random) -> list[str]:
