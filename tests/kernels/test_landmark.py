@@ -82,6 +82,13 @@ def test_the_definition_by_hand():
     torch.testing.assert_close(got, torch.tensor(expected))
 
 
+def test_what_may_be_read_as_literal_rows():
+    """A context of a token and its landmark, and two questions of which neither sees the other."""
+    groups = LandmarkGroups.over([False, True], [2, 1])
+    assert ["".join(str(int(entry)) for entry in row) for row in groups.allowed()] == ["10000", "11000", "11100", "11110", "11001"]
+    assert torch.equal(groups.allowed(2), groups.allowed()[-2:])
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_rows_sum_to_one_and_landmarks_and_other_questions_get_nothing(name):
     groups = CASES[name]

@@ -84,7 +84,7 @@ def scattered(meter: Meter, world: World, room: int, seed: int) -> Documents:
 
 def _enough(room: int) -> int:
     """More papers than `room` tokens hold, in few sizes, since all of a size are made once."""
-    return max(1024, 2 ** (room // 24).bit_length())
+    return max(1024, 1 << (room // 24).bit_length())
 
 
 @cache
