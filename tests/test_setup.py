@@ -47,6 +47,7 @@ CORE: dict[str, set[str]] = {
     "prompt": {"jinja2"},
     "attention": TORCH | {"graphkv_kernels"},
     "landmark_reading": TORCH | {"graphkv_kernels"},
+    "watch": TORCH,
     "support": TORCH | {"graphkv_kernels"},
     "model": TORCH | {"graphkv_kernels", "transformers", "safetensors"},
     "landmark": TORCH | {"graphkv_kernels"},

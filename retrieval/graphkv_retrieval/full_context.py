@@ -25,7 +25,9 @@ class FullContext(Strategy):
     query_aware = False
     summary = "all documents in one prompt, plain causal reading, up to the model's window"
 
-    def ask_many(self, engine: Host, documents: Documents, questions: Sequence[Text], request: Request) -> list[Answer]:
+    def ask_many(  # type: ignore[override]  # no options
+        self, engine: Host, documents: Documents, questions: Sequence[Text], request: Request
+    ) -> list[Answer]:
         """Answer `questions` from all of `documents`; no options.
 
         Raises:
