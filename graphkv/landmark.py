@@ -4,12 +4,14 @@ Landmark Attention (Mohtashami and Jaggi, 2023, arXiv 2305.16300): a text is cut
 landmark, through which later tokens read the block; :mod:`graphkv_kernels.landmark` has the softmax. A model that was trained so says it in
 its config, as ``graphkv_landmark = {"block": 32, "token_id": 1583}``; ``graphkv train`` puts it there.
 
-Two deviations from the paper:
+Deviations from the paper in text and training (those of reading are in :mod:`graphkv.landmark_reading`):
 
 * The last block of a context, which may be shorter, is closed with a landmark where the context ends, so a question always begins a block of
   its own. That block grows while the question and its answer are read, and has no landmark, however long it is. So the context's blocks
   do not depend on the question, and many questions can be asked of one context.
 * In training a landmark neither predicts nor is predicted: the first token of a block is predicted by the last token of text before it.
+* Training can be helped, which the paper does not do: by a term that pulls landmarks towards the blocks that they stand for, and by a way from
+  plain attention to landmarks (``landmark_weight`` and ``landmark_ramp``, both off by default).
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def landmark_of(model: GraphModel) -> LandmarkConfig:
     """The landmarks of a model.
 
     Raises:
-        UnsupportedModelError: it was not trained with any.
+        UnsupportedModelError: it was not trained with any, or its config says something about them that cannot be meant.
 
     Example:
         >>> landmark_of(GraphModel.load("embedded-landmark"))  # doctest: +SKIP
@@ -70,7 +72,14 @@ def landmark_of(model: GraphModel) -> LandmarkConfig:
         )
     if not isinstance(found, dict) or set(found) != {"block", "token_id"}:
         raise UnsupportedModelError(f"the config's {_ATTRIBUTE} must be an object of block and token_id, got {found!r}")
-    return LandmarkConfig(**found)
+    try:
+        config = LandmarkConfig(**found)
+    except InputError as error:
+        raise UnsupportedModelError(f"the config's {_ATTRIBUTE} cannot be meant: {error}") from error
+    size = model.model.get_input_embeddings().num_embeddings
+    if config.token_id >= size:
+        raise UnsupportedModelError(f"the config's {_ATTRIBUTE} names token {config.token_id}, but the model has embeddings of {size} tokens: it is not the config of this model")
+    return config
 
 
 def has_landmarks(model: GraphModel) -> bool:

@@ -41,6 +41,7 @@ class Watch:
         rows: ``[B, R]``, the tokens whose attention is read, by their place in the padded batch.
         visit: called block by block; what it is given is float32 (float64 in a float64 model), on the layer's device.
         block: weights held at once.
+        seen: layers that the forward has reached, filled while it runs.
 
     Example:
         >>> kept = []
@@ -71,8 +72,9 @@ def watching(watch: Watch) -> Iterator[None]:
     """While this is open the attention function knows `watch`; the forward inside ends early, and quietly.
 
     Raises:
-        ModelError: a layer was never reached, or does not say which one it is.
+        ModelError: a layer was never reached.
     """
+    watch.seen.clear()
     token = _WATCH.set(watch)
     try:
         yield
@@ -94,11 +96,17 @@ def watch_attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The layer's attention ``[B, T, H, D]`` by SDPA; `attention_mask` is None (causal) or boolean ``[B, 1, T, T]`` (a sliding window)."""
+    """The layer's attention ``[B, T, H, D]`` by SDPA; `attention_mask` is None (causal) or boolean ``[B, 1, T, T]`` (a sliding window).
+
+    Raises:
+        ModelError: no :func:`watching` is open, or the layer does not say which one it is.
+    """
     watch = _WATCH.get()
     if watch is None:
         raise ModelError("attention 'graphkv_watch' runs only while graphkv reads attention: load the model with another attn_implementation")
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    layer = getattr(module, "layer_idx", None)
+    if not isinstance(layer, int):
+        raise ModelError(f"{type(module).__name__} does not say which layer it is (no layer_idx): its attention cannot be read")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     query = query.to(key.dtype)
     if layer in watch.heads:

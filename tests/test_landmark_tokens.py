@@ -94,6 +94,10 @@ def test_a_model_without_landmarks_is_refused_by_name(tmp_path: Path) -> None:
     model.model.config.graphkv_landmark = {"block": 4}
     with pytest.raises(UnsupportedModelError, match="an object of block and token_id"):
         landmark_of(model)
+    for found, message in (({"block": 1, "token_id": 9}, "landmark block must be a whole number of at least 2, got 1"), ({"block": 4, "token_id": 259}, "names token 259, but .* 259 tokens")):
+        model.model.config.graphkv_landmark = found
+        with pytest.raises(UnsupportedModelError, match=message):
+            landmark_of(model)
 
 
 def test_what_cannot_be_added() -> None:

@@ -109,5 +109,14 @@ def test_nothing_stays_behind() -> None:
 def test_a_layer_that_is_never_reached_is_an_error() -> None:
     with pytest.raises(ModelError, match=r"its layers \[7\] did not call the attention function"):
         GraphModel(tiny_model(), byte_tokenizer()).watch(two_rows(), Watch({7: None}, ROWS, lambda *a: None))
+    seen_before = Watch({0: None}, ROWS, lambda *a: None)
+    GraphModel(tiny_model(), byte_tokenizer()).watch(two_rows(), seen_before)
+    with pytest.raises(ModelError, match=r"its layers \[0\] did not"), watching(seen_before):
+        pass
     with pytest.raises(RuntimeError, match="other"), watching(Watch({0: None}, ROWS, lambda *a: None)):
         raise RuntimeError("other")
+
+
+def test_a_layer_that_does_not_say_which_it_is() -> None:
+    with pytest.raises(ModelError, match="Linear does not say which layer it is"), watching(Watch({0: None}, ROWS, lambda *a: None)):
+        watch_attention(torch.nn.Linear(1, 1), *(torch.zeros(1, 4, 2, 16),) * 3, None)

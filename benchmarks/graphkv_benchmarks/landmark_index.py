@@ -21,7 +21,7 @@ from graphkv.landmark_reading import BlockMemory
 from graphkv.store import MemoryStore
 from graphkv_kernels import top_landmarks
 from graphkv_retrieval.landmark_documents import LandmarkSettings, read_documents
-from graphkv_retrieval.landmark_index import FaissLandmarks
+from graphkv_retrieval.landmark_index import FaissLandmarks, check_index
 
 from .citation_world import make_world
 from .machine import machine
@@ -61,10 +61,13 @@ def run_landmark_index(
         engine: over a model that was trained with landmarks. k: blocks that are chosen. report: called with (tokens read, tokens to read).
 
     Raises:
-        InputError: a number below 1, or so few tokens that there is nothing to choose. UnsupportedModelError: a model without landmarks.
+        InputError: a number below 1, or so few tokens that there is nothing to choose, no FAISS. UnsupportedModelError: a model without landmarks.
     """
     for name, value in (("tokens", tokens), ("questions", questions), ("k", k)):
         check_count(name, value)
+    check_index("flat")
+    import faiss
+
     model, config = engine.model, landmark_of(engine.model)
     text, asked = _text(engine, tokens, questions, seed)
     settings = LandmarkSettings.of(model, config, len(text), k, None, "token", "torch", "none")
@@ -76,12 +79,14 @@ def run_landmark_index(
     with model.landmark_reading(replace(reading, memory=recorder, chunk=False)), torch.no_grad():
         for question in asked:
             model.model(torch.tensor([question], device=model.device), use_cache=False, logits_to_keep=1)
-    threads = torch.get_num_threads()
+    threads, of_faiss = torch.get_num_threads(), faiss.omp_get_max_threads()
     torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)  # FAISS has an OpenMP of its own
     try:
         layers = {layer: _compare(reading.memory.landmarks(layer, 0, older), torch.cat(queries, 1), k) for layer, queries in sorted(recorder.asked.items())}
     finally:
         torch.set_num_threads(threads)
+        faiss.omp_set_num_threads(of_faiss)
     kinds = {
         kind: {name: round(sum(layer[kind][name] for layer in layers.values()) / len(layers), 5) for name in next(iter(layers.values()))[kind]}
         for kind in ("torch", "flat", "hnsw")

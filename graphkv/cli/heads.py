@@ -23,7 +23,7 @@ def heads(
     top: Annotated[int, typer.Option("--top", help="Heads to save, at most.", min=1)] = 2,
     threshold: Annotated[float, typer.Option("--threshold", help="What a head must find, and copy, to be saved with the best one.", min=0.0, max=1.0)] = 0.8,
     needles: Annotated[int, typer.Option("--needles", "-n", help="Needles to ask for.", min=1)] = 32,
-    length: Annotated[int, typer.Option("--length", help="Tokens of a haystack.", min=1)] = 1024,
+    length: Annotated[int, typer.Option("--length", help="Tokens of a haystack.", min=64)] = 1024,
     seed: Annotated[int, typer.Option("--seed", help="Of names, values and filler.")] = 0,
     text: Annotated[Path | None, typer.Option("--text", metavar="FILE", help="A haystack of your own; invented filler without it.", show_default=False)] = None,
     window: Annotated[int | None, typer.Option("--window", help="Saved with them: tokens of a window.", min=1, show_default="the paper's 1024")] = None,
@@ -36,7 +36,8 @@ def heads(
 
     copy: how often the head looks at the token of the needle that is being copied (arXiv 2404.15574). question, last: how often the needle is
     found before anything is written, with the question's rows and with the prompt's last row. margin: how much better it is than the rest (a natural
-    logarithm, median of the needles, with the better rows); the greatest come first.
+    logarithm, median of the needles, with the better rows); the greatest come first. Saved in the model's folder; for a model from the hub, or one that
+    is part of graphkv, in your cache folder.
 
     [bold]A session[/bold]
 
@@ -57,6 +58,8 @@ def heads(
     with late_progress("asking for needles") as progress:
         scores = detect_heads(engine, n=needles, length=length, seed=seed, text=hay, progress=progress)
     best = scores.best(top, threshold)
+    if not scores.reaching(threshold):
+        typer.secho(f"warning: no head finds and copies at least {threshold:g} of the time: the one with the greatest margin is taken", fg=typer.colors.YELLOW, err=True)
     place = save_heads(engine.model, scores, best, window=window, top_tokens=top_tokens) if save else None
     if as_json:
         found = {name: table.tolist() for name, table in tables(scores).items()}

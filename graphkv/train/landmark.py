@@ -36,10 +36,11 @@ def landmark_episode(reader: TokenReader, graph: SegmentGraph, questions: Sequen
     blocks = len(plain.layout.context)
     size, lengths = pattern.starts[blocks], pattern.lengths[blocks:]
     context, asked = insert_landmarks(plain.token_ids[:size], config), plain.token_ids[size:]
-    if len(context) + max(lengths) + 1 > reader.model.window:
+    limit = min(reader.model.window, reader.model.sliding_window or reader.model.window)
+    if len(context) + max(lengths) + 1 > limit:
         raise LengthError(
             f"with its landmarks the context has {len(context)} tokens, and the longest question with its answer {max(lengths)}: "
-            f"the model's window is {reader.model.window}"
+            f"the model's window is {limit}; use fewer or shorter documents"
         )
     positions = [*range(len(context)), *(len(context) + i for length in lengths for i in range(length))]
     added = len(context) - size

@@ -62,6 +62,9 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     mixture = Mixture.parse(settings.layouts, settings.options)
     if settings.landmark_block is not None and LANDMARK not in mixture.weights:
         raise InputError(f"landmark_block says how the landmark reading is trained, but layouts={settings.layouts!r} has no landmark: add landmark=1, say")
+    for name in ("landmark_weight", "landmark_ramp"):
+        if getattr(settings, name) and LANDMARK not in mixture.weights:
+            raise InputError(f"{name} helps the landmark reading, but layouts={settings.layouts!r} has no landmark: add landmark=1, say, or leave it out")
     rows = Rows(settings.rows)
     held_out = Rows(settings.eval) if settings.eval is not None else None
     before, threads = torch.get_num_threads(), settings.threads

@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from graphkv_kernels.errors import PatternError, ShapeError
 from graphkv_kernels.softmax import compute_dtype
@@ -73,7 +74,7 @@ class LandmarkGroups:
                 raise PatternError(f"block {self.block[at]} is of two branches, {branch[at - 1]} and {branch[at]}: a question begins a new block")
             if same and self.landmark[at - 1]:
                 raise PatternError(f"the landmark at token {at - 1} is not the last token of block {self.block[at]}")
-            if not same and not self.landmark[at - 1] and branch[at] in (branch[at - 1], branch[0]):
+            if not same and not self.landmark[at - 1] and branch[at] == branch[at - 1]:
                 raise PatternError(f"block {self.block[at - 1]} has no landmark: block {self.block[at]} behind it could not read it")
             if not same and not self.landmark[at - 1] and branch[at - 1] == 0:
                 raise PatternError(f"block {self.block[at - 1]} has no landmark: the questions behind it could not read it")
@@ -189,12 +190,17 @@ def landmark_dense_attention(
     Raises:
         ShapeError: the tensors do not fit each other or the groups.
     """
-    if query.dim() != 4 or key.dim() != 4 or key.shape != value.shape or query.shape[0] != key.shape[0] or query.shape[1] % key.shape[1] or query.shape[3] != key.shape[3]:
-        raise ShapeError(f"expected query [B, H, T, D] and key and value [B, K, S, D] with K a divisor of H, got {[tuple(x.shape) for x in (query, key, value)]}")
+    check_tensors(query, key, value)
     if key.shape[2] != groups.tokens or not 1 <= query.shape[2] <= groups.tokens:
         raise ShapeError(f"the groups have {groups.tokens} tokens: expected as many keys and at most as many queries, got {key.shape[2]} and {query.shape[2]}")
     with torch.autocast(query.device.type, enabled=False):  # its products would come back in 16 bits
         return _attend(query, key, value, groups, scale, softcap, blend, divergences)
+
+
+def check_tensors(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Raises ShapeError unless these are queries ``[B, H, T, D]``, and keys and values ``[B, K, S, D]`` with K a divisor of H."""
+    if query.dim() != 4 or key.dim() != 4 or key.shape != value.shape or query.shape[0] != key.shape[0] or query.shape[1] % key.shape[1] or query.shape[3] != key.shape[3]:
+        raise ShapeError(f"expected query [B, H, T, D] and key and value [B, K, S, D] with K a divisor of H, got {[tuple(x.shape) for x in (query, key, value)]}")
 
 
 def _attend(
@@ -262,7 +268,9 @@ class _ThroughLandmarks(torch.autograd.Function):
         return weights.transpose(-1, -2) @ v_BKCD, gate[:, :, -1].clone(), mass
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, d_BKRD: Tensor, d_open_BKGT: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
+        """Gradients of the four tensors of :meth:`forward`."""
         share, gate, v_BKCD = ctx.saved_tensors
         far = gate[:, :, :-1]
         d_v = (share * far.unsqueeze(3)).flatten(2, 3).flatten(3) @ d_BKRD

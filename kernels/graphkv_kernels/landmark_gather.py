@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from graphkv_kernels.errors import ShapeError
+from graphkv_kernels.landmark import check_tensors
 from graphkv_kernels.softmax import compute_dtype, logits
 
 Fetch = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -35,6 +36,8 @@ tokens are the block's, its landmark included and last, ``[U]``."""
 _LARGEST_TILE = 64
 _SLAB = 2**17
 """Numbers of a tensor that are worked on at one time: they stay in the cache, and the allocator keeps their pages."""
+_MOST_SCORES = 2**24
+"""Dot products that :func:`top_landmarks` holds at one time: with more landmarks fewer queries are compared at once, so memory does not grow."""
 
 
 def chunk_attention(query: Tensor, key: Tensor, value: Tensor, block: int, *, scale: float | None = None, softcap: float | None = None) -> tuple[Tensor, Tensor]:
@@ -50,7 +53,7 @@ def chunk_attention(query: Tensor, key: Tensor, value: Tensor, block: int, *, sc
     Raises:
         ShapeError: the tensors do not fit each other, or a block is shorter than two tokens.
     """
-    _check(query, key, value)
+    check_tensors(query, key, value)
     batch, heads, rows, dim = query.shape
     if key.shape[2] != rows or block < 2 or rows % block == 1:
         raise ShapeError(f"expected as many keys as queries, cut into blocks of {block} and at least two tokens, got {rows} queries and {key.shape[2]} keys")
@@ -89,7 +92,7 @@ def causal_attention(
     Raises:
         ShapeError: the tensors do not fit each other.
     """
-    _check(query, key, value)
+    check_tensors(query, key, value)
     batch, heads, rows, dim = query.shape
     columns, wide = key.shape[2], compute_dtype(query.dtype)
     s_BKGTS = logits(query.to(wide), key.to(wide), dim**-0.5 if scale is None else scale, softcap)
@@ -119,6 +122,10 @@ def top_landmarks(query: Tensor, landmarks: Tensor, k: int) -> tuple[Tensor, Ten
     many = landmarks.shape[1]
     if not 1 <= k <= many:
         raise ShapeError(f"expected from 1 to {many} blocks to be chosen of {many}, got {k}")
+    step = max(1, _MOST_SCORES // (len(query) * many))
+    if query.shape[1] > step:
+        parts = [top_landmarks(part, landmarks, k) for part in torch.split(query, step, dim=1)]
+        return torch.cat([best for best, _ in parts], dim=1), torch.cat([chosen for _, chosen in parts], dim=1)
     scores = query @ landmarks.transpose(-1, -2)
     best, chosen = scores.topk(min(k + 1, many), dim=-1)
     tied = (best[..., 1:] == best[..., :-1]).any(-1)
@@ -217,7 +224,3 @@ def _tile_size(queries: int, pairs: int) -> int:
         size *= 2
     return size
 
-
-def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
-    if query.dim() != 4 or key.dim() != 4 or key.shape != value.shape or query.shape[0] != key.shape[0] or query.shape[1] % key.shape[1] or query.shape[3] != key.shape[3]:
-        raise ShapeError(f"expected query [B, H, T, D] and key and value [B, K, S, D] with K a divisor of H, got {[tuple(x.shape) for x in (query, key, value)]}")

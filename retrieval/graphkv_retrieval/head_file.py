@@ -19,6 +19,9 @@ from .heads import ROWS, HeadScores, tables
 FILE = "graphkv_heads.json"
 """Its name in a model's folder."""
 
+SHIPPED = ("embedded", "embedded-landmark")
+"""Names of the models that are part of the package, whose folders are not the user's to write to."""
+
 
 @dataclass(frozen=True)
 class SavedHeads:
@@ -37,9 +40,9 @@ class SavedHeads:
 
 
 def place_of_heads(model: GraphModel) -> Path:
-    """The file: in the model's folder, or for a model from elsewhere in the user's cache, named by its weights."""
-    folder = EMBEDDED if model.name == "embedded" else Path(model.name) if model.name else None
-    if folder is not None and (folder / "config.json").is_file():
+    """Where heads are saved: in the model's folder; for a model from elsewhere, or one that is part of this package, in the user's cache, named by its weights."""
+    folder = Path(model.name)
+    if model.name and model.name not in SHIPPED and (folder / "config.json").is_file():
         return folder / FILE
     from platformdirs import user_cache_path
 
@@ -77,12 +80,14 @@ def save_heads(model: GraphModel, scores: HeadScores, heads: Sequence[tuple[int,
 
 
 def saved_heads(model: GraphModel) -> SavedHeads | None:
-    """What was saved for this model; with a `note`, and not to be used, if it was measured on another one. None if there is nothing.
+    """What was saved for this model, by the user or else in the package; with a `note`, and not to be used, if it was measured on another one. None if there is nothing.
 
     Raises:
         InputError: the file is there and is none of ours.
     """
     place = place_of_heads(model)
+    if model.name == "embedded" and not place.exists():
+        place = EMBEDDED / FILE
     try:
         row = json.loads(place.read_text(encoding="utf-8"))
         heads = tuple((int(layer), int(head)) for layer, head in row["heads"])

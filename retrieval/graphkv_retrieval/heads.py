@@ -11,6 +11,7 @@ the same: a head that copies has often nothing to look for yet while the questio
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from torch import Tensor
 from graphkv.errors import InputError, check_count
 from graphkv.generate import complete_prompts, decoding
 from graphkv.model import GraphModel
+from graphkv.segments import split_sentences
 from graphkv.strategies import Host
 from graphkv.watch import Watch
 
-from .needles import Needle, make_needles
+from .needles import Needle, hay, make_needles
 from .scan import phrase_sums
 
 ROWS = ("question", "last")
@@ -32,6 +34,9 @@ ROWS = ("question", "last")
 
 BESIDE = 0.8
 """How often a head must find, and copy, to be saved."""
+
+SHORTEST = 64
+"""Tokens of the shortest haystack: in a shorter one there is next to nothing that a needle could be mistaken for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +76,14 @@ class HeadScores:
         pairs = [(layer, head) for layer in range(margins.shape[0]) for head in range(margins.shape[1])]
         return sorted(pairs, key=lambda pair: (-round(float(margins[pair]), 6), pair))
 
-    def best(self, top: int = 2, threshold: float = BESIDE) -> list[tuple[int, int]]:
-        """The `top` heads with the greatest margins among those that find, with :attr:`rows`, and copy at least `threshold` of the time.
+    def reaching(self, threshold: float = BESIDE) -> list[tuple[int, int]]:
+        """The heads that find, with :attr:`rows`, and copy at least `threshold` of the time, the greatest margin first; none if nothing was copied."""
+        found = self.found(self.rows)
+        return [pair for pair in self.ranked() if self.copied and min(float(found[pair]), float(self.copy[pair])) >= threshold]
 
-        Where no head does, or nothing was copied, the one with the greatest margin.
-        """
-        found, ranked = self.found(self.rows), self.ranked()
-        both = [pair for pair in ranked if min(float(found[pair]), float(self.copy[pair])) >= threshold]
-        return sorted((both or ranked[:1])[:top])
+    def best(self, top: int = 2, threshold: float = BESIDE) -> list[tuple[int, int]]:
+        """The first `top` of :meth:`reaching`; where no head reaches the threshold, the one with the greatest margin."""
+        return sorted((self.reaching(threshold) or self.ranked()[:1])[:top])
 
 
 def tables(scores: HeadScores) -> dict[str, Tensor]:
@@ -100,12 +105,12 @@ def detect_heads(
     """Ask for `n` needles and look where each head looks.
 
     Args:
-        engine: the model with its template. n: needles. length: tokens of a haystack; the needle's depth goes evenly through it.
+        engine: the model with its template. n: needles. length: tokens of a haystack, at least 64; the needle's depth goes evenly through it.
         seed: chooses names, values and filler. phrase: as in a scan. text: the haystack; invented filler without it.
         progress: called with needles done, and all of them.
 
     Raises:
-        InputError: no room for such a haystack in the model's window, or numbers that cannot be meant.
+        InputError: no room for such a haystack in the model's window, an empty `text`, or numbers that cannot be meant.
 
     Example:
         >>> detect_heads(GraphKV.from_pretrained(), n=16).best()  # doctest: +SKIP
@@ -117,10 +122,15 @@ def detect_heads(
     layers, heads = len(model.ropes), int(model.config.num_attention_heads)
     if length > model.window // 2:
         raise InputError(f"length={length} is more than half of the model's window of {model.window}: needle, question and answer come on top")
+    if length < SHORTEST:
+        raise InputError(f"length={length} is too short for a haystack: expected at least {SHORTEST} tokens")
+    own = None if text is None else [sentence.strip() for sentence in split_sentences(text) if sentence.strip()]
+    if own is not None and not own:
+        raise InputError("the text to hide needles in is empty: expected some sentences")
     copy, margins = torch.zeros(layers, heads, dtype=torch.float64), []
     answered = copied = 0
     for number, needle in enumerate(make_needles(n, seed)):
-        case = _Case.of(engine, needle, length, text, (number + 0.5) / n, random.Random(f"hay {seed} {number}"))
+        case = _Case.of(engine, needle, length, own, (number + 0.5) / n, random.Random(f"hay {seed} {number}"))
         if case.answer(model) == needle.value:
             answered += 1
             hits, tokens = case.copies(model, layers, heads)
@@ -143,14 +153,19 @@ class _Case:
     wanted: list[int]
 
     @classmethod
-    def of(cls, engine: Host, needle: Needle, length: int, text: str | None, depth: float, rng: random.Random) -> _Case:
+    def of(cls, engine: Host, needle: Needle, length: int, own: Sequence[str] | None, depth: float, rng: random.Random) -> _Case:
         reader, template = engine.reader, engine.template
         opening, _, closing = template.untitled.partition("{text}")
-        sentences = [reader.ids(f" {sentence}") for sentence in needle.hay(rng, length, text)]
-        while sum(map(len, sentences)) > length and len(sentences) > 1:
-            sentences.pop()
-        sentences.insert(round(depth * len(sentences)), reader.ids(f" {needle.sentence}"))
-        place = round(depth * (len(sentences) - 1))
+        sentences: list[tuple[int, ...]] = []
+        left = length
+        for sentence in itertools.islice(hay(rng, own), length):  # a token each, at the least
+            ids = reader.ids(f" {sentence}")
+            if len(ids) > left and sentences:
+                break
+            sentences.append(ids[:left])
+            left -= len(sentences[-1])
+        place = round(depth * len(sentences))
+        sentences.insert(place, reader.ids(f" {needle.sentence}"))
         before = [*reader.ids(template.prefix), *reader.ids(opening)]
         start = len(before) + sum(map(len, sentences[:place]))
         context = [token for ids in sentences for token in ids] + list(reader.ids(closing))

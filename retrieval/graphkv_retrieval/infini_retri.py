@@ -80,7 +80,8 @@ class InfiniRetri(Strategy):
                 all its heads, as in the paper. `layers`: a layer or several, negative ones from the end; `heads`: ``"all"``, heads of each of these
                 layers, or pairs (layer, head).
             rows: ``question``, as in the paper, or ``last``: the prompt's last token alone. What was saved with the heads goes with the saved heads only.
-            budget: most tokens kept; as many as the model's window has room for beside a window and the question.
+            budget: most tokens kept; as many as the model's window has room for beside a window and the question. A sentence of more tokens than
+                the window or the budget is cut.
             windows_at_once: windows read against the same kept sentences, as one batch, before they compete; more than 1 is not in the paper, and no faster
                 on a CPU.
             neighbours: ``none``, ``sources``, ``targets`` or ``both`` of each segment of which something was kept are kept too, `hops` edges far, and
@@ -99,7 +100,8 @@ class InfiniRetri(Strategy):
         tokens = engine.reader.read(documents, questions, request.prefix, answer_prefix=request.answer_prefix)
         budget = _room(model, tokens, options, budget)
         config = decoding(model, len(tokens.prefix) + max(map(len, tokens.questions)) + 1, request.max_new_tokens, request.stop, request.generation_config)
-        text = find_sentences(model.tokenizer, tokens.segments, options.window)
+        longest = min(options.window, budget)  # the best sentence always has room
+        text = find_sentences(model.tokenizer, tokens.segments, longest)
         asked = [Asked(ids, _start(engine, question, ids)) for question, ids in zip(questions, tokens.questions, strict=True)]
         planned = time.perf_counter()
         with late_progress("scanning tokens") as progress:
@@ -113,10 +115,13 @@ class InfiniRetri(Strategy):
             for question, mine in zip(questions, kept, strict=True):
                 parts = _parts(text, mine)
                 scores = {use.id: use.score or 0.0 for use in _uses(text, mine)}
+                left_out = 0
                 if neighbours != "none":
-                    parts = _with_neighbours(tokens, parts, scores, neighbours, hops, budget)
-                answers.append(_read_layout(engine, tokens, parts, scores, mine, question, request, read, times))
-        return [replace(answer, notes=_notes(options, text, mine)) for answer, mine in zip(answers, kept, strict=True)]
+                    parts, left_out = _with_neighbours(tokens, parts, scores, neighbours, hops, budget)
+                answer = _read_layout(engine, tokens, parts, scores, mine, question, request, read, times)
+                full = (f"the budget was full: {left_out} segments were not kept whole, or not at all",) if left_out else ()
+                answers.append(replace(answer, notes=(*full, *answer.notes)))
+        return [replace(answer, notes=(*_notes(options, text, mine, longest), *answer.notes)) for answer, mine in zip(answers, kept, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -217,18 +222,22 @@ def _parts(text: Sentences, kept: Kept) -> dict[str, tuple[int, ...]]:
     return {text.segments[number]: tuple(text.tokens(kept.sentences[of == number]).tolist()) for number in np.unique(of).tolist()}
 
 
-def _with_neighbours(tokens: Tokens, parts: dict[str, tuple[int, ...]], scores: Mapping[str, float], neighbours: str, hops: int, budget: int) -> dict[str, tuple[int, ...]]:
+def _with_neighbours(
+    tokens: Tokens, parts: dict[str, tuple[int, ...]], scores: Mapping[str, float], neighbours: str, hops: int, budget: int
+) -> tuple[dict[str, tuple[int, ...]], int]:
     """Whole segments, as far as the budget goes: those of which something was kept, by their score, then their neighbours, the nearest first.
 
-    A kept sentence without the one beside it that cites another paper would have no edge to tell of.
+    Told with how many it had no room for. A kept sentence without the one beside it that cites another paper would have no edge to tell of.
     """
-    found, left = dict(parts), budget - sum(map(len, parts.values()))
+    found, left, left_out = dict(parts), budget - sum(map(len, parts.values())), 0
     for id in around(tokens.graph, sorted(parts, key=lambda id: -scores[id]), neighbours, hops):
         more = len(tokens.segments[id]) - len(found.get(id, ()))
         if more <= left:
             found[id] = tokens.segments[id]
             left -= more
-    return found
+        else:
+            left_out += 1
+    return found, left_out
 
 
 def around(graph: SegmentGraph, ids: Sequence[str], neighbours: str, hops: int) -> Iterator[str]:
@@ -270,10 +279,10 @@ def _read_layout(
     )
 
 
-def _notes(options: Options, text: Sentences, kept: Kept) -> tuple[str, ...]:
+def _notes(options: Options, text: Sentences, kept: Kept, longest: int) -> tuple[str, ...]:
     notes = list(options.notes)
     if text.cut:
-        notes.append(f"{text.cut} sentences were longer than the window of {options.window} tokens and were cut")
+        notes.append(f"sentences of more than {longest} tokens, which is the window or the budget, were cut: {text.cut}")
     if kept.over_budget:
-        notes.append(f"the budget was full: {kept.over_budget} times a sentence was left out")
+        notes.append(f"the budget was full: sentences left out, all windows together: {kept.over_budget}")
     return tuple(notes)

@@ -73,6 +73,9 @@ class Landmark(Strategy):
         for id, ids in tokens.segments.items():
             if config.token_id in ids:
                 raise DocumentError(f"segment {id!r} holds the landmark token {config.token_id}: it is put in while reading, leave it out")
+        for what, ids in [("the prefix", tokens.prefix), *(("the question", ids) for ids in tokens.questions)]:
+            if config.token_id in ids:
+                raise InputError(f"{what} holds the landmark token {config.token_id}: it is put in while reading, leave it out")
         if not all(tokens.questions):
             raise InputError("the question is empty: expected some text")
         settings = LandmarkSettings.of(model, config, len(text), k, chunk, granularity, index, offload)

@@ -65,13 +65,12 @@ class LandmarkSettings:
         if k is not None and k > blocks:
             raise InputError(f"k={k} is larger than the number of blocks: the documents have {blocks} of {block} tokens, so k is at most {blocks}")
         k = min(K, blocks) if k is None else k
-        before, window = positions_needed(k, block, blocks), model.window
+        before, limit = positions_needed(k, block, blocks), min(model.window, model.sliding_window or model.window)
         if chunk is None:
-            chunk = max(block, min(CHUNK, window - before) // block * block)
+            chunk = max(block, min(CHUNK, limit - before) // block * block)
         if chunk % block:
             raise InputError(f"chunk must be a multiple of the model's block of {block} tokens, got {chunk}")
         longest = min(chunk, tokens + blocks)
-        limit = min(window, model.sliding_window or window)
         if before + longest > limit:
             raise LengthError(
                 f"{k} chosen blocks and the {k} before a chunk take {before} positions and the chunk {longest}, the model's window has {limit}: choose a smaller k or chunk"

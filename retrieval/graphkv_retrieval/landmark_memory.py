@@ -108,8 +108,10 @@ class LandmarkMemory:
         if not self._indexes:
             return top_landmarks(query, self._landmarks[layer][:, :older].to(query.dtype), k)
         index = self._indexes[layer]
-        if older > len(index):
-            index.add(self._landmarks[layer][:, len(index) : older])
+        last, step = self.blocks - older, self.chunk // self.block
+        while len(index) < older:  # in the pieces in which they grow old while a text is read: a graph does not depend on what came from the store
+            begin = len(index)
+            index.add(self._landmarks[layer][:, begin : min(older, begin + step - (begin + last) % step)])
         return index.search(query, k)
 
     def fetch(self, layer: int, head: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-from graphkv.segments import split_sentences
 
 _PHRASINGS = (
     ("The special magic number for {K} is {V}.", "What is the special magic number for {K}?", True),
@@ -33,13 +31,19 @@ class Needle:
     question: str
     value: str
 
-    def hay(self, rng: random.Random, tokens: int, text: str | None = None) -> list[str]:
-        """Sentences to hide it in: of `text`, again and again from some place on, or invented; at least one a token, far more than enough."""
-        if text is not None:
-            own = [sentence.strip() for sentence in split_sentences(text) if sentence.strip()]
-            start = rng.randrange(len(own))
-            return list(itertools.islice(itertools.cycle(own[start:] + own[:start]), tokens // 4 + 1))
-        return [f"{rng.choice(_WHO)} {rng.choice(_DOES)} {rng.choice(_WHAT)}." for _ in range(tokens // 4 + 1)]
+
+def hay(rng: random.Random, own: Sequence[str] | None = None) -> Iterator[str]:
+    """Sentences to hide a needle in, without an end: `own` ones again and again from some place on, or invented ones.
+
+    Example:
+        >>> list(itertools.islice(hay(random.Random(0), ["One.", "Two."]), 3))
+        ['Two.', 'One.', 'Two.']
+    """
+    if own is not None:
+        start = rng.randrange(len(own))
+        yield from itertools.cycle([*own[start:], *own[:start]])
+    while True:
+        yield f"{rng.choice(_WHO)} {rng.choice(_DOES)} {rng.choice(_WHAT)}."
 
 
 def make_needles(n: int, seed: int = 0) -> Iterator[Needle]:

@@ -87,7 +87,7 @@ def chosen_heads(model: GraphModel, layers: int | Sequence[int] | None, heads: A
         {6: (0, 2)}
     """
     depth, width = len(model.ropes), int(model.config.num_attention_heads)
-    named = [-1] if layers is None else [layers] if isinstance(layers, int) else list(layers)
+    named = [-1] if layers is None else [layers] if isinstance(layers, int) else list(layers) if isinstance(layers, Sequence) else []
     if not named or any(isinstance(n, bool) or not isinstance(n, int) or not -depth <= n < depth for n in named):
         raise InputError(f"layers must be layers of the model, from 0 to {depth - 1} or from -{depth} to -1, got {layers!r}")
     places = sorted({n % depth for n in named})

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
+from graphkv.errors import ModelError
 from graphkv.watch import Watch
 
 from .sentences import Ints, Sentences
@@ -130,6 +131,9 @@ def scan(
         prefix: token ids before the documents. questions: what stands behind them.
         progress: called with tokens of the text that have been read, and all of them.
         watcher: called after every step with the number of windows read and what is kept.
+
+    Raises:
+        ModelError: the attention is not made of numbers, so that no sentence is better than another.
     """
     kept = [Kept() for _ in questions]
     lengths = text.lengths
@@ -197,6 +201,8 @@ def _token_scores(model: GraphModel, batch: list[_Reading], questions: Sequence[
             owner.weights = mine[:, len(reading.ids) - count : len(reading.ids)].sum(1) ** 2 if settings.rows == "question" else mine.new_ones(1)
         first, last = reading.context
         scores.append(phrase_sums(owner.weights @ mine[:, first:last], settings.phrase))
+        if not bool(scores[-1].isfinite().all()):
+            raise ModelError(f"the attention of a window has values that are no numbers (overflow in {model.dtype}?): load the model with dtype='float32'")
     return scores
 
 

@@ -122,6 +122,7 @@ class Letters:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self._known: dict[int, str] = {}
+        self._runs: dict[tuple[int, ...], str] = {}  # of several tokens that are one character
         self._anchor: tuple[list[int], str] | None = None
 
     def read(self, ids: Ints) -> tuple[str, Ints]:
@@ -152,7 +153,10 @@ class Letters:
             if first <= done:
                 continue
             for end in range(first + 2, min(first + 5, len(tokens) + 1)):  # at most four bytes
-                text = self._spelled(tokens[first:end])
+                run = tuple(tokens[first:end])
+                if run not in self._runs:
+                    self._runs[run] = self._spelled(list(run))
+                text = self._runs[run]
                 if _HALF not in text:
                     pieces[first:end] = [text] + [""] * (end - first - 1)
                     done = end - 1

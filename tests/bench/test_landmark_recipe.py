@@ -18,7 +18,7 @@ from graphkv.landmark import LandmarkConfig, add_landmarks, landmark_of
 from graphkv.model import GraphModel
 from graphkv.train.rows import Rows
 from graphkv_benchmarks.citation_world import NOT_FOUND, is_held_out
-from graphkv_benchmarks.landmark import perplexity, rows, train
+from graphkv_benchmarks.landmark import held_out, perplexity, rows, train
 from graphkv_benchmarks.landmark.export import export
 
 
@@ -126,18 +126,32 @@ def test_both_arms_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_perplexity_of_an_arm_beside_itself() -> None:
-    """The same weights, and landmarks: the plain numbers are equal, the ratio is that of the two readings."""
+    """The same weights, and landmarks: read plainly both are nearly equal (an output row more); the ratio is that of the two readings."""
     landmark, plain = byte_model(True), byte_model(False)
-    result = perplexity.compare(landmark, plain, worlds=3, seed=1)
-    assert result["plain"] == pytest.approx(result["landmark_model_read_plainly"], rel=0.2)  # an output row more
-    assert result["ratio"] == pytest.approx(result["landmark"] / result["plain"], abs=1e-3)
-    low, high = result["interval"]
-    assert low <= result["ratio"] <= high and result["settings"]["block"] == 16 and result["met"] == (result["ratio"] <= 1.02)
+    result = perplexity.compare({"ours": landmark}, plain, worlds=3, seed=1)
+    arm = result["arms"]["ours"]
+    assert result["plain"] == pytest.approx(arm["read_plainly"], rel=0.2)
+    assert arm["ratio"] == pytest.approx(arm["perplexity"] / result["plain"], abs=1e-3) and arm["perplexity"] != result["plain"]
+    low, high = arm["interval"]
+    assert low <= arm["ratio"] <= high and arm["block"] == 16 and arm["met"] == (arm["ratio"] <= 1.02)
     graph = SegmentGraph.from_documents([{"id": "a", "text": "rain"}])
     ((loss, count),) = perplexity.text_losses(plain.reader, [graph], "sequential")
     assert count == len(plain.reader.read(graph, ["?"], None).segments["a"]) - 1 and loss > 0
     with pytest.raises(UnsupportedModelError, match="was not trained with landmarks"):
-        perplexity.compare(plain, plain, worlds=2, seed=1)
+        perplexity.compare({"plain": plain}, plain, worlds=2, seed=1)
+
+
+def test_held_out_answers_are_counted_by_kind() -> None:
+    result = held_out.measure(byte_model(True), rows=3, seed=2)
+    expected: dict[str, int] = {}
+    for row in rows.make_rows(2, 3, held_out=True):
+        for q in row["questions"]:
+            name = held_out.kind_of(row["kind"], q["question"], q["answer"])
+            expected[name] = expected.get(name, 0) + 1
+    for reading in ("landmark", "sequential"):
+        assert {kind: cell["questions"] for kind, cell in result[reading].items()} == expected
+        assert all(cell["right"] == 0 and cell["low"] == 0 < cell["high"] for cell in result[reading].values())
+    assert len(held_out.table(result)) == 2 + len(expected)
 
 
 def test_the_interval() -> None:

@@ -163,6 +163,18 @@ def test_top_landmarks_are_the_largest_and_the_later_of_two_that_are_equal(many)
             assert best[head, row].tolist() == [scores[head][row][n] for n in chosen[head, row].tolist()]
 
 
+def test_many_landmarks_are_compared_with_a_few_queries_at_a_time(monkeypatch):
+    query, landmarks = draw(2, 31, 8, seed=1), draw(2, 200, 8, seed=2)
+    expected, compared = top_landmarks(query, landmarks, 4), []
+    monkeypatch.setattr("graphkv_kernels.landmark_gather._MOST_SCORES", 2 * 200 * 5 + 7)
+    topk = torch.Tensor.topk
+    monkeypatch.setattr(torch.Tensor, "topk", lambda scores, *args, **options: compared.append(tuple(scores.shape)) or topk(scores, *args, **options))
+    best, chosen = top_landmarks(query, landmarks, 4)
+    assert compared == [(2, 5, 200)] * 6 + [(2, 1, 200)]
+    assert torch.equal(chosen, expected[1])
+    torch.testing.assert_close(best, expected[0], rtol=0, atol=1e-13)
+
+
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ShapeError, match="cut into blocks of 8"):
         chunk_attention(draw(1, 2, 9, 4), draw(1, 2, 9, 4), draw(1, 2, 9, 4), 8)

@@ -142,6 +142,27 @@ def test_an_index_behind_the_memory() -> None:
             assert all(torch.equal(results[0][1], numbers) for _, numbers in results[1:])
 
 
+@pytest.mark.parametrize("k", [2, 3, 4, 7])
+def test_a_graph_is_the_same_whether_the_text_was_read_or_came_from_the_store(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. Searched after every chunk, as while reading. 2. Searched only when all chunks are there: keys are added in the same pieces."""
+    parts, pieces = chunks([12] * 6 + [7]), list[list[int]]()
+    add = FaissLandmarks.add
+
+    def noted(self: FaissLandmarks, keys: Tensor) -> None:
+        pieces[-1].append(keys.shape[1])
+        add(self, keys)
+
+    monkeypatch.setattr(FaissLandmarks, "add", noted)
+    for searched in (True, False):
+        pieces.append([])
+        memory = LandmarkMemory(4, 20, 12, [CPU, CPU], index="hnsw")
+        for part in parts:
+            memory.add(part)
+            if (searched or part is parts[-1]) and memory.blocks > k:
+                memory.search(1, draw(2, 1, 8), min(k, memory.blocks - k), memory.blocks - k)
+    assert pieces[0] == pieces[1] and sum(pieces[0]) == 20 - k and len(pieces[0]) > 3
+
+
 def test_an_index_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="unknown index 'ivf'; valid: flat, hnsw, torch"):
         check_index("ivf")

@@ -171,6 +171,7 @@ def test_the_default_chunk_fits_the_window_and_answers_end_with_it() -> None:
     answer = ask(engine, k=3, chunk=None, max_new_tokens=500, generation_config=None)
     assert answer.tokens_generated <= 128 - 6 * 8 - 9
     assert ask(engine, k=5, chunk=None).tokens_generated > 0
+    assert ask(landmark_engine("mistral", sliding_window=64), k=3, chunk=None).tokens_generated > 0
 
 
 def test_a_model_without_landmarks_and_documents_with_one_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +183,12 @@ def test_a_model_without_landmarks_and_documents_with_one_are_refused(monkeypatc
     graph = SegmentGraph.from_segments([Segment.from_tokens("x", [1, 2, landmark_of(engine.model).token_id])])
     with pytest.raises(DocumentError, match="segment 'x' holds the landmark token"):
         ask(engine, graph)
+    _no_work(engine, monkeypatch)
+    mark = landmark_of(engine.model).token_id
+    with pytest.raises(InputError, match="the question holds the landmark token"):
+        ask(engine, question=[3, mark])
+    with pytest.raises(InputError, match="the prefix holds the landmark token"):
+        ask(engine, prefix=[mark, 3])
 
 
 def _no_work(engine: GraphKV, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,19 @@ def test_the_window_counts_landmarks() -> None:
     assert len(make_episode(engine.reader, GRAPH, question, "sequential", {}).token_ids) < 96
     with pytest.raises(LengthError, match="with its landmarks the context has"):
         landmark_episode(engine.reader, GRAPH, question)
+    sliding = marked_engine("mistral", sliding_window=96)
+    assert len(make_episode(sliding.reader, GRAPH, question, "sequential", {}).token_ids) < 96
+    with pytest.raises(LengthError, match=r"with its landmarks .* the model's window is 96"):
+        landmark_episode(sliding.reader, GRAPH, question)
+
+
+def test_second_derivatives_are_refused() -> None:
+    engine = marked_engine()
+    loss, _ = episode_loss(engine.model, landmark_episode(engine.reader, GRAPH, QUESTIONS))
+    weight = engine.model.model.model.layers[0].self_attn.q_proj.weight
+    first = torch.autograd.grad(loss, weight, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
 
 
 def test_helps_of_the_loss() -> None:
@@ -245,6 +258,8 @@ def test_stopped_and_resumed(base: str, rows: Path, straight: Path, tmp_path: Pa
 def test_what_does_not_go_together(base: str, rows: Path, tmp_path: Path) -> None:
     for changes, message in (
         ({"layouts": "graph", "landmark_block": 8}, "layouts='graph' has no landmark"),
+        ({"layouts": "graph", "landmark_weight": 0.1}, "landmark_weight helps the landmark reading, but layouts='graph'"),
+        ({"layouts": "sequential", "landmark_ramp": 0.1}, "landmark_ramp helps the landmark reading"),
         ({"layouts": "landmark"}, "has no landmarks yet: say with landmark_block"),
         ({"layouts": "landmark", "landmark_block": 8, "lora": 2}, "lora leaves the embeddings alone"),
     ):

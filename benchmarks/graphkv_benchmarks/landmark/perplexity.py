@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,42 +76,48 @@ def ratio_interval(ones: Sequence[tuple[float, int]], others: Sequence[tuple[flo
     return ratios[round(0.025 * SAMPLES)], ratios[round(0.975 * SAMPLES) - 1]
 
 
-def compare(landmark: GraphKV, plain: GraphKV, *, worlds: int, seed: int) -> dict[str, Any]:
-    """Both arms over `worlds` held-out worlds.
+def compare(landmark: Mapping[str, GraphKV], plain: GraphKV, *, worlds: int, seed: int) -> dict[str, Any]:
+    """Landmark arms, by name, beside a plain one over `worlds` held-out worlds.
 
     Raises:
-        UnsupportedModelError: the first has no landmarks.
+        UnsupportedModelError: an arm has no landmarks.
 
     Example:
-        >>> compare(engine, plain, worlds=200, seed=77)["ratio"]  # doctest: +SKIP
+        >>> compare({"shipped": engine}, plain, worlds=200, seed=77)["arms"]["shipped"]["ratio"]  # doctest: +SKIP
         1.011
     """
-    config = landmark_of(landmark.model)
+    configs = {name: landmark_of(engine.model) for name, engine in landmark.items()}
     graphs = [SegmentGraph.from_documents(row["documents"]) for row in make_rows(seed, worlds, held_out=True, kinds=["world"])]
+    arms: dict[str, Any] = {}
     with late_progress("reading worlds") as progress:
-        ours = text_losses(landmark.reader, graphs, "landmark", progress)
-        itself = text_losses(landmark.reader, graphs, "sequential", progress)
         theirs = text_losses(plain.reader, graphs, "sequential", progress)
-    interval = ratio_interval(ours, theirs, seed)
-    ratio = perplexity(ours) / perplexity(theirs)
+        for name, engine in landmark.items():
+            ours = text_losses(engine.reader, graphs, "landmark", progress)
+            itself = text_losses(engine.reader, graphs, "sequential", progress)
+            ratio = perplexity(ours) / perplexity(theirs)
+            arms[name] = {
+                "weights": engine.model.fingerprint,
+                "block": configs[name].block,
+                "perplexity": round(perplexity(ours), 4),
+                "read_plainly": round(perplexity(itself), 4),
+                "ratio": round(ratio, 4),
+                "interval": [round(bound, 4) for bound in ratio_interval(ours, theirs, seed)],
+                "met": ratio <= WANTED,
+            }
     return {
         "how": HOW,
         "machine": machine(),
-        "settings": {"worlds": worlds, "seed": seed, "block": config.block, "landmark": landmark.model.fingerprint, "plain": plain.model.fingerprint},
+        "settings": {"worlds": worlds, "seed": seed, "plain": plain.model.fingerprint},
         "tokens": sum(count for _, count in theirs),
-        "landmark": round(perplexity(ours), 4),
-        "landmark_model_read_plainly": round(perplexity(itself), 4),
         "plain": round(perplexity(theirs), 4),
-        "ratio": round(ratio, 4),
-        "interval": [round(bound, 4) for bound in interval],
         "wanted": WANTED,
-        "met": ratio <= WANTED,
+        "arms": arms,
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m graphkv_benchmarks.landmark.perplexity", description="Perplexity under landmarks beside plain training.")
-    parser.add_argument("--landmark", default="embedded-landmark", help="the landmark arm's model")
+    parser.add_argument("--landmark", nargs="+", default=["shipped=embedded-landmark"], metavar="NAME=MODEL", help="landmark arms")
     parser.add_argument("--plain", required=True, help="the plain arm's model, as graphkv_benchmarks.landmark.train --plain makes it")
     parser.add_argument("--worlds", type=int, default=400)
     parser.add_argument("--seed", type=int, default=77)
@@ -119,9 +125,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.worlds < 2:
         parser.error(f"--worlds must be at least 2 for an interval, got {args.worlds}")
-    result = compare(GraphKV.from_pretrained(args.landmark), GraphKV.from_pretrained(args.plain), worlds=args.worlds, seed=args.seed)
+    named = dict(arm.split("=", 1) for arm in args.landmark if "=" in arm)
+    if len(named) < len(args.landmark):
+        parser.error(f"--landmark takes NAME=MODEL with names of their own, got {' '.join(args.landmark)}")
+    engines = {name: GraphKV.from_pretrained(model, store="memory") for name, model in named.items()}
+    result = compare(engines, GraphKV.from_pretrained(args.plain, store="memory"), worlds=args.worlds, seed=args.seed)
     write_result(args.out, result)
-    print(json.dumps({key: result[key] for key in ("landmark", "plain", "ratio", "interval", "met")}))
+    print(json.dumps({"plain": result["plain"], **{name: {key: arm[key] for key in ("perplexity", "ratio", "interval", "met")} for name, arm in result["arms"].items()}}))
 
 
 if __name__ == "__main__":
