@@ -25,6 +25,7 @@ def test_a_table_and_a_file_beside_the_model(model: str) -> None:
     assert done.exit_code == 0, done.output
     first, header, *_ = done.stdout.splitlines()
     assert "of 2 needles answered" in first and header.split() == ["layer", "head", "copy", "question", "last", "margin"]
+    assert "warning: no head finds and copies at least 0.8 of the time" in done.stderr  # its weights are random
     assert "best with" in done.stdout and str(Path(model) / FILE) in done.stdout.replace("\n", "")
     saved = saved_heads(GraphKV.from_pretrained(model).model)
     assert saved is not None and len(saved.heads) == 1 and (saved.window, saved.top_tokens) == (256, 32)

@@ -78,8 +78,15 @@ def test_the_embedded_models_heads_copy() -> None:
 
 
 def test_a_haystack_of_ones_own() -> None:
-    case = _Case.of(tiny_engine(), next(make_needles(1)), 300, "Own words here. More of them.", 0.5, random.Random(0))
+    case = _Case.of(tiny_engine(), next(make_needles(1)), 300, ["Own words here.", "More of them."], 0.5, random.Random(0))
     assert "Own words here." in byte_tokenizer().decode(case.prompt)
+    (begin, end), (first, last) = case.context, case.needle
+    assert 300 - len(" Own words here.") < end - begin - (last - first) < 310  # with the template's end
+
+
+def test_a_sentence_without_an_end_is_cut_to_the_haystack() -> None:
+    case = _Case.of(tiny_engine(), next(make_needles(1)), 300, ["x" * 100_000], 0.5, random.Random(0))
+    assert len(case.prompt) < 1000 and byte_tokenizer().decode(case.prompt).count("x") >= 299
 
 
 def test_the_best_find_and_copy() -> None:
@@ -87,10 +94,12 @@ def test_the_best_find_and_copy() -> None:
     assert scores.rows == "last" and scores.ranked()[:2] == [(1, 2), (1, 1)] and scores.ranked("question")[0] == (0, 3)
     assert scores.needles == 4 and float(scores.found("question")[0, 3]) == 0.75 and scores.found("last")[1].tolist() == [0.75, 1.0, 1.0, 0.0]
     assert scores.best() == [(1, 1)] and scores.best(2, 0.7) == [(1, 0), (1, 1)]
+    assert scores.reaching(0.7) == [(1, 1), (1, 0)] and scores.reaching(0.95) == []
     assert scores.best(2, 0.95) == [(1, 2)]  # none both finds and copies so well: the surest
+    assert some_scores(copied=0).reaching(0.0) == []  # nothing was answered: no head can be said to copy
 
 
-@pytest.mark.parametrize(("options", "message"), [({"n": 0}, "n must be"), ({"length": 5000}, "more than half of the model's window"), ({"phrase": 0}, "phrase must be")])
+@pytest.mark.parametrize(("options", "message"), [({"n": 0}, "n must be"), ({"length": 5000}, "more than half of the model's window"), ({"phrase": 0}, "phrase must be"), ({"length": 63}, "too short"), ({"text": " "}, "is empty")])
 def test_bad_numbers(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         detect_heads(tiny_engine(), **options)
@@ -143,9 +152,15 @@ def test_a_place_that_cannot_be_written_to(folder: Path) -> None:
         save_heads(GraphKV.from_pretrained(folder).model, some_scores(), [(0, 1)])
 
 
-def test_the_embedded_models_heads_are_shipped() -> None:
+def test_the_embedded_models_heads_are_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package's file is read as long as the user has none, and never written to."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model = GraphKV.from_pretrained().model
     saved = saved_heads(model)
     assert saved is not None and saved.heads and not saved.note
     row = json.loads((EMBEDDED / FILE).read_text(encoding="utf-8"))
     assert row["weights"] == model.fingerprint and len(row["copy"]) == 7 and row["answered"] > 0
+    own = save_heads(model, some_scores(), [(0, 1)])
+    assert own.is_relative_to(tmp_path) and json.loads((EMBEDDED / FILE).read_text(encoding="utf-8")) == row
+    mine = saved_heads(model)
+    assert mine is not None and mine.heads == ((0, 1),)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import tiny_engine
 
-from graphkv import GraphKV, InputError, LengthError, Segment, SegmentGraph
+from graphkv import GraphKV, InputError, LengthError, ModelError, Segment, SegmentGraph
 from graphkv_benchmarks.citation_world import make_world, one_style
 from graphkv_benchmarks.citation_world.needles import NEEDLES
 from graphkv_benchmarks.citation_world.world import filler
@@ -114,6 +114,20 @@ def test_the_budget_is_a_bound() -> None:
     assert answer.tokens_kept <= 70 and any("budget was full" in note for note in answer.notes)
 
 
+@pytest.mark.parametrize("read", ["plain", "graph"])
+def test_a_small_budget_still_keeps_the_best(read: str) -> None:
+    answer = tiny_engine().ask([{"id": "a", "text": hay(4)}], "Who?", strategy="infini_retri", window=100, budget=5, read=read, max_new_tokens=2, **PAPER)
+    assert 0 < answer.tokens_kept <= 5 and any("of more than 5 tokens" in note for note in answer.notes)
+
+
+def test_attention_that_is_no_number_is_refused() -> None:
+    engine = tiny_engine()
+    with torch.no_grad():
+        engine.model.model.model.layers[0].mlp.down_proj.weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="values that are no numbers"):
+        engine.ask([{"id": "a", "text": "Some text."}], "Why?", strategy="infini_retri", **PAPER)
+
+
 def test_an_answer_tells_what_was_read_and_kept() -> None:
     engine = tiny_engine()
     documents = [{"id": "a", "text": hay(6)}, {"id": "b", "title": "Night Maple", "text": hay(6, 1)}]
@@ -130,7 +144,7 @@ def test_an_answer_tells_what_was_read_and_kept() -> None:
 
 def test_a_sentence_longer_than_the_window_is_cut_and_said_so() -> None:
     answer = tiny_engine().ask([{"id": "a", "text": "x" * 3000}], "Why?", strategy="infini_retri", window=256, top_tokens=8, max_new_tokens=2, **PAPER)
-    assert any("1 sentences were longer than the window of 256 tokens" in note for note in answer.notes) and answer.tokens_kept <= 8 * 256
+    assert "sentences of more than 256 tokens, which is the window or the budget, were cut: 1" in answer.notes and answer.tokens_kept <= 8 * 256
 
 
 @pytest.mark.parametrize("read", ["plain", "sequential", "graph", "block"])
@@ -163,6 +177,7 @@ def test_neighbours_of_what_is_kept_are_kept_within_the_budget() -> None:
     assert {use.id for use in far.segments} == ({"a", "b", "c", "d"} if kept != "e" else {"e"})
     tight = engine.ask(graph, "Why?", neighbours="both", budget=alone.tokens_kept, **settings)
     assert {use.id for use in tight.segments} == {kept} and tight.tokens_kept == alone.tokens_kept
+    assert any("were not kept whole, or not at all" in note for note in tight.notes) == (tight.tokens_kept < far.tokens_kept)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +188,7 @@ def test_neighbours_of_what_is_kept_are_kept_within_the_budget() -> None:
         ({"phrase": 0}, InputError, "phrase must be"),
         ({"windows_at_once": 0}, InputError, "windows_at_once must be"),
         ({"layers": 2}, InputError, "from 0 to 1"),
+        ({"layers": 1.5}, InputError, "layers must be"),
         ({"layers": [0, True]}, InputError, "layers must be"),
         ({"heads": [4]}, InputError, "heads from 0 to 3"),
         ({"heads": [(0, 9)]}, InputError, "heads must be"),
