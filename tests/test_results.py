@@ -14,6 +14,7 @@ from graphkv_benchmarks.citation_bench.tables import markdown
 from graphkv_benchmarks.codecs import table as codec_table
 from graphkv_benchmarks.embedded.bars import bars
 from graphkv_benchmarks.embedded.bars import markdown as bar_lines
+from graphkv_benchmarks.long_context.strategies import markdown_page
 from graphkv_benchmarks.retrieval_recall import table as recall_table
 from graphkv_benchmarks.ttft.tables import markdown as ttft_page
 from graphkv_benchmarks.ttft.tables import times
@@ -125,3 +126,33 @@ def test_a_hundred_thousand_segments_were_searched() -> None:
 
 def test_ten_thousand_blocks_were_measured() -> None:
     assert result("store_size")["segments"] == 10_000
+
+
+@pytest.mark.parametrize("name", ["strategies", "needle_32k", "needle_256k", "needle_512k", "passkey_32k"])
+def test_the_long_texts_were_read_by_the_shipped_weights(name: str) -> None:
+    for about in result(name)["strategies"].values():
+        model = "embedded-landmark" if about["strategy"] == "landmark" else None
+        assert about["weights"] == GraphKV.from_pretrained(model).model.fingerprint
+        assert about["query_aware"] is (about["strategy"] == "infini_retri")
+
+
+def test_the_tables_of_strategies_are_those_of_the_numbers() -> None:
+    page = (RESULTS / "strategies.md").read_text(encoding="utf-8")
+    assert page == markdown_page(result("strategies"))
+    told = (ROOT / "docs" / "which_strategy.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in told if line.startswith("| `") and "[" in line and line not in page.splitlines()] == []
+
+
+def test_the_landmark_model_is_the_one_that_was_measured() -> None:
+    weights = GraphKV.from_pretrained("embedded-landmark").model.fingerprint
+    assert result("landmark_perplexity")["arms"]["both"]["weights"] == weights
+    assert (ROOT / "graphkv" / "embedded_landmark" / "model.safetensors").stat().st_size < 25 * 2**20
+    assert not list((ROOT / "graphkv" / "embedded_landmark").glob("*.bin"))
+
+
+def test_the_package_of_infini_retri_was_compared() -> None:
+    embedded, = result("infini_retri_peer")["rows"]
+    assert embedded["settings"]["cases"] == 50 and embedded["agreement"]["led"]["same"] == 1.0
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in (embedded, *result("infini_retri_peer_qwen")["rows"]):
+        assert f"{row['seconds']['times_faster']:.1f} times" in readme and row["peak_mb"]["share"] < 1 / 3

@@ -17,7 +17,7 @@ import torch
 
 from graphkv.engine import GraphKV
 from graphkv.graph import SegmentGraph
-from graphkv.landmark import has_landmarks
+from graphkv.landmark import has_landmarks, landmark_of
 from graphkv.progress import late_progress
 from graphkv.train.reading import reading_episode
 
@@ -67,7 +67,7 @@ def measure(engine: GraphKV, *, rows: int, seed: int) -> dict[str, Any]:
     return {
         "how": HOW,
         "machine": machine(),
-        "settings": {"rows": rows, "seed": seed, "weights": engine.model.fingerprint},
+        "settings": {"rows": rows, "seed": seed, "block": landmark_of(engine.model).block if READINGS[0] in readings else None, "weights": engine.model.fingerprint},
         **{reading: {kind: _cell(found) for kind, found in sorted(kinds.items())} for reading, kinds in counts.items()},
     }
 
