@@ -177,3 +177,28 @@ def test_export(tmp_path: Path) -> None:
         plain.model.tokenizer.save_pretrained(tmp_path / "plain")
         export(tmp_path / "plain", tmp_path / "not")
     assert not (tmp_path / "not").exists()
+
+
+ROOT = Path(__file__).parents[2]
+SHIPPED, RESULTS = ROOT / "graphkv" / "embedded_landmark", ROOT / "benchmarks" / "results"
+
+
+def test_the_card_says_what_was_measured_of_the_shipped_weights() -> None:
+    """1. The results are those of the weights in the folder. 2. Every row of the card's tables stands in a result. 3. Steps and tokens are the curve's."""
+    measured, parent, text = (json.loads((RESULTS / f"landmark_{name}.json").read_text()) for name in ("held_out", "parent_held_out", "perplexity"))
+    shipped = GraphModel.load("embedded-landmark")
+    assert measured["settings"]["weights"] == text["arms"]["shipped"]["weights"] == shipped.fingerprint
+    assert parent["settings"]["weights"] == GraphModel.load("embedded").fingerprint and shipped.name == "embedded-landmark"
+    card = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert [line for line in card.splitlines() if line.startswith("|")] == [*held_out.table(measured, parent), *perplexity.table(text)]
+    lines = [json.loads(line) for line in (RESULTS / "training" / "landmark.jsonl").read_text().splitlines()]
+    ends = [line for line in lines if line["step"] == 600]
+    assert f"{sum(line['tokens'] for line in ends) / 1e6:.1f} million tokens" in card and f"{sum(line['seconds'] for line in ends) / 60:.0f} minutes" in card
+    assert [line["phase"] for line in ends] == [1, 2] == list(range(1, len(train.STAGES) + 1)) and {s.settings["steps"] for s in train.STAGES} == {600}
+
+
+def test_the_shipped_model_is_small_and_safe() -> None:
+    files = [path for path in SHIPPED.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 25e6
+    assert {path.name for path in files} == {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert landmark_of(GraphModel.load("embedded-landmark")) == LandmarkConfig(32, 1583)

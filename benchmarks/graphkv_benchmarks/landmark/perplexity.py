@@ -115,6 +115,15 @@ def compare(landmark: Mapping[str, GraphKV], plain: GraphKV, *, worlds: int, see
     }
 
 
+def table(result: dict[str, Any]) -> list[str]:
+    """The result as lines of Markdown."""
+    lines = ["| model | under landmarks | plainly | ratio to the plain arm |", "|---|---|---|---|", f"| plain arm | | {result['plain']:.3f} | |"]
+    for name, arm in result["arms"].items():
+        low, high = arm["interval"]
+        lines.append(f"| {name} | {arm['perplexity']:.3f} | {arm['read_plainly']:.3f} | {arm['ratio']:.3f} [{low:.3f}, {high:.3f}] |")
+    return lines
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m graphkv_benchmarks.landmark.perplexity", description="Perplexity under landmarks beside plain training.")
     parser.add_argument("--landmark", nargs="+", default=["shipped=embedded-landmark"], metavar="NAME=MODEL", help="landmark arms")
