@@ -26,6 +26,8 @@ PATTERN = BlockPattern((2, 3), ((), (0,)))
 def test_the_public_names():
     assert set(graphkv_kernels.__all__) == {
         *("BlockPattern", "ContextWeight", "available_kernels", "block_mask", "default_kernel", "dense_mask", "graph_attention"),
+        *("LandmarkGroups", "causal_attention", "chunk_attention", "gather_blocks", "grouped_softmax_reference"),
+        *("landmark_dense_attention", "merge_blocks", "top_landmarks"),
         *("KernelError", "KernelUnavailable", "PatternError", "ShapeError", "UnknownKernel"),
     }
     assert all(hasattr(graphkv_kernels, name) for name in graphkv_kernels.__all__)

@@ -41,7 +41,7 @@ def draw_all(result: Mapping[str, Any], stem: Path) -> list[Path]:
                 x_label="tokens",
                 y_label="depth of the answer",
                 title=f"{task}, {strategy}",
-                none="beyond the window",
+                none="beyond the window, or not run",
             )
         )
     return drawn
