@@ -131,7 +131,7 @@ def test_ten_thousand_blocks_were_measured() -> None:
     assert result("store_size")["segments"] == 10_000
 
 
-@pytest.mark.parametrize("name", ["strategies", "strategies_neighbours", "needle_32k", "needle_256k", "needle_512k", "needle_1m", "passkey_32k"])
+@pytest.mark.parametrize("name", ["strategies", "strategies_64k", "strategies_neighbours", "needle_32k", "needle_256k", "needle_512k", "needle_1m", "passkey_32k"])
 def test_the_long_texts_were_read_by_the_shipped_weights(name: str) -> None:
     for about in result(name)["strategies"].values():
         model = "embedded-landmark" if about["strategy"] == "landmark" else None
