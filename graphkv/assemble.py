@@ -31,7 +31,7 @@ class AssembledContext:
     @property
     def length(self) -> int:
         """Tokens in the cache."""
-        return self.keys[0].shape[1]
+        return self.keys[0].shape[1] if self.keys else 0
 
 
 def assemble(model: GraphModel, encoded: EncodedContext) -> AssembledContext:

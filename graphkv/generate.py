@@ -87,29 +87,14 @@ def decoding(model: GraphModel, used: int, max_new_tokens: int | None, stop: Seq
 def complete_prompts(model: GraphModel, prompts: Sequence[Sequence[int]], config: Any, *, stopping: Sequence[Any] = ()) -> tuple[list[Completion], float]:
     """Decode after whole prompts of their own, as one left-padded batch, without any context: the model's plain ``generate``.
 
-    Args:
-        stopping: criteria that transformers asks after every token.
-
-    Returns:
-        As :func:`complete`.
+    `stopping` and what is returned are as in :func:`complete`.
 
     Raises:
         InputError: no prompt, or an empty one.
     """
     if not prompts or not all(prompts):
         raise InputError("expected at least one prompt, and at least one token in each")
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), model.pad_token_id)
-    positions = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros(len(prompts), longest, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        pad = longest - len(prompt)
-        ids[row, pad:], mask[row, pad:] = torch.tensor(list(prompt)), 1
-        positions[row, pad:] = torch.arange(len(prompt))
-    clock = _Clock()
-    out = model.generate(model.cache((), ()), ids.to(model.device), positions.to(model.device), mask.to(model.device), config, stopping=[clock, *stopping])
-    ends = _end_tokens(config)
-    return [_completion(model, row, ends, config.stop_strings) for row in out.tolist()], clock.first or time.perf_counter()
+    return complete(model, AssembledContext((), (), 0, None), prompts, config, stopping=stopping)
 
 
 def question_batch(model: GraphModel, context: AssembledContext, questions: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,8 +111,13 @@ def question_batch(model: GraphModel, context: AssembledContext, questions: Sequ
     return ids.to(model.device), positions.to(model.device), mask.to(model.device)
 
 
-def complete(model: GraphModel, context: AssembledContext, questions: Sequence[Sequence[int]], config: Any) -> tuple[list[Completion], float]:
+def complete(
+    model: GraphModel, context: AssembledContext, questions: Sequence[Sequence[int]], config: Any, *, stopping: Sequence[Any] = ()
+) -> tuple[list[Completion], float]:
     """Decode a batch of questions over one context.
+
+    Args:
+        stopping: criteria that transformers asks after every token.
 
     Returns:
         One completion a question, and the moment (``time.perf_counter()``) at which the first token was there.
@@ -135,7 +125,7 @@ def complete(model: GraphModel, context: AssembledContext, questions: Sequence[S
     ids, positions, mask = question_batch(model, context, questions)
     clock = _Clock()
     cache = model.cache(context.keys, context.values, len(questions))
-    out = model.generate(cache, ids, positions, mask, config, reweigh=context.reweigh, stopping=[clock])
+    out = model.generate(cache, ids, positions, mask, config, reweigh=context.reweigh, stopping=[clock, *stopping])
     ends = _end_tokens(config)
     return [_completion(model, row, ends, config.stop_strings) for row in out.tolist()], clock.first or time.perf_counter()
 
