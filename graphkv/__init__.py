@@ -11,8 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphkv.chat import ChatPrompt, chat_prompt
     from graphkv.engine import GraphKV
     from graphkv.errors import (
+        BusyError,
+        CancelledError,
         DocumentError,
         GraphError,
         GraphKVError,
@@ -29,10 +32,13 @@ if TYPE_CHECKING:
     from graphkv.layout import Block, Layout
     from graphkv.layouts import LAYOUTS, make_layout
     from graphkv.prompt import PromptTemplate
+    from graphkv.question import Question
+    from graphkv.sampling import Sampling
+    from graphkv.scheduler import Piece, Scheduler
     from graphkv.segments import Document, Segment
     from graphkv.store import FileStore, MemoryStore, Store, open_store
     from graphkv.strategies import Request, Strategy, find_strategy, strategy_names
-    from graphkv.strategy import Answer, Score, SegmentUse, Timings
+    from graphkv.strategy import Answer, Citation, Score, SegmentUse, Timings
 
 __version__ = "0.1.0"
 
@@ -40,6 +46,10 @@ __all__ = [
     "LAYOUTS",
     "Answer",
     "Block",
+    "BusyError",
+    "CancelledError",
+    "ChatPrompt",
+    "Citation",
     "Document",
     "DocumentError",
     "Edge",
@@ -54,8 +64,12 @@ __all__ = [
     "LengthError",
     "MemoryStore",
     "ModelError",
+    "Piece",
     "PromptTemplate",
+    "Question",
     "Request",
+    "Sampling",
+    "Scheduler",
     "Score",
     "Segment",
     "SegmentGraph",
@@ -67,6 +81,7 @@ __all__ = [
     "Timings",
     "UnsupportedModelError",
     "__version__",
+    "chat_prompt",
     "find_strategy",
     "make_layout",
     "open_store",
@@ -76,16 +91,20 @@ __all__ = [
 # torch and transformers take seconds to import: a name is fetched when it is first asked for, so that `graphkv --help`
 # and those who only build graphs do not wait for them.
 _HOMES = {
+    "chat": ("ChatPrompt", "chat_prompt"),
     "engine": ("GraphKV",),
     "errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
     "graph": ("Edge", "SegmentGraph"),
     "layout": ("Block", "Layout"),
     "layouts": ("LAYOUTS", "make_layout"),
     "prompt": ("PromptTemplate",),
+    "question": ("Question",),
+    "sampling": ("Sampling",),
+    "scheduler": ("Piece", "Scheduler"),
     "segments": ("Document", "Segment"),
     "store": ("FileStore", "MemoryStore", "Store", "open_store"),
     "strategies": ("Request", "Strategy", "find_strategy", "strategy_names"),
-    "strategy": ("Answer", "Score", "SegmentUse", "Timings"),
+    "strategy": ("Answer", "Citation", "Score", "SegmentUse", "Timings"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

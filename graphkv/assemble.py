@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from graphkv.attention import Reweigh
 from graphkv.encode import EncodedContext
 from graphkv.kv import rotate
+from graphkv.layout import Layout
 from graphkv.model import GraphModel
 
 
@@ -34,6 +36,13 @@ class AssembledContext:
         return self.keys[0].shape[1] if self.keys else 0
 
 
+def exposed_order(layout: Layout, keys: Sequence[str]) -> list[int]:
+    """The blocks that the question reads, as they lie in the cache: the prefix, then by place and key. `keys` are all blocks', in packed order."""
+    prefix = [i for i in layout.exposed if layout.blocks[i].segment is None]
+    rest = [i for i in layout.exposed if layout.blocks[i].segment is not None]
+    return prefix + sorted(rest, key=lambda i: (layout.blocks[i].answer_position, keys[i]))
+
+
 def assemble(model: GraphModel, encoded: EncodedContext) -> AssembledContext:
     """Rotate and join the exposed blocks.
 
@@ -41,10 +50,7 @@ def assemble(model: GraphModel, encoded: EncodedContext) -> AssembledContext:
     depends on their content only, so that permuting sources under shared positions gives the same bits.
     """
     layout = encoded.layout
-    prefix = [i for i in layout.exposed if layout.blocks[i].segment is None]
-    rest = [i for i in layout.exposed if layout.blocks[i].segment is not None]
-    rest.sort(key=lambda i: (layout.blocks[i].answer_position, encoded.blocks[i].key))
-    order = prefix + rest
+    order = exposed_order(layout, [kv.key for kv in encoded.blocks])
     positions = torch.cat([torch.arange(layout.blocks[i].answer_position, layout.blocks[i].answer_position + len(encoded.blocks[i])) for i in order])
     tables = {id(rope): rope.table(positions) for rope in model.ropes}
     keys, values = [], []
@@ -52,6 +58,7 @@ def assemble(model: GraphModel, encoded: EncodedContext) -> AssembledContext:
         keys.append(rotate(torch.cat([encoded.blocks[i].keys[n] for i in order], 1), *tables[id(rope)]))
         values.append(torch.cat([encoded.blocks[i].values[n] for i in order], 1))
     reweigh = None
+    prefix = [i for i in order if layout.blocks[i].segment is None]
     if (layout.temperature, layout.scale) != (1.0, 1.0):
         reweigh = Reweigh(sum(len(encoded.blocks[i]) for i in prefix), len(positions), layout.temperature, layout.scale)
     return AssembledContext(tuple(keys), tuple(values), layout.question.answer_position, reweigh)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphkv.answer import Reading, graph_answer
 from graphkv.assemble import AssembledContext, assemble
 from graphkv.encode import EncodedContext, encode_context, packed_logits
 from graphkv.errors import InputError, check_count
-from graphkv.generate import Completion, complete, decoding, question_batch, score, stream
-from graphkv.graph import SegmentGraph
+from graphkv.generate import complete, decoding, question_batch, score, stream
 from graphkv.layout import Layout
 from graphkv.layouts import make_layout
 from graphkv.model import GraphModel
@@ -25,7 +25,7 @@ from graphkv.progress import late_progress
 from graphkv.prompt import PromptTemplate, template_of
 from graphkv.store import Store, open_store
 from graphkv.strategies import GRAPH, Request, find_strategy
-from graphkv.strategy import Answer, Score, SegmentUse, Timings
+from graphkv.strategy import Answer, Score, Timings
 from graphkv.tokens import Documents, Text, TokenReader, Tokens
 from graphkv.window import check_window
 
@@ -288,7 +288,8 @@ class GraphKV:
             part = tokens.questions[start : start + request.batch_size]
             completions, first = complete(self.model, context, part, config)
             timings = Timings(planned - begin, encoded_at - planned, assembled - encoded_at, first - begin, time.perf_counter() - begin)
-            answers += [self._answer(c, encoded, tokens.graph, len(q), timings) for c, q in zip(completions, part, strict=True)]
+            reading = Reading(plan, tokens.graph, encoded.reused, encoded.tokens_reused, encoded.tokens_computed)
+            answers += [graph_answer(c, reading, len(q), timings) for c, q in zip(completions, part, strict=True)]
         return answers
 
     def _plan(self, tokens: Tokens, layout: str, options: Mapping[str, Any]) -> Layout:
@@ -313,35 +314,3 @@ class GraphKV:
         if self.model.sliding_window is not None:
             check_window(self.model, plan, new_tokens=config.max_new_tokens)
         return config
-
-    def _answer(self, completion: Completion, encoded: EncodedContext, graph: SegmentGraph, question_tokens: int, timings: Timings) -> Answer:
-        layout = encoded.layout
-        read = sum(layout.blocks[i].length for i in layout.context if layout.blocks[i].segment is not None)
-        uses: dict[str, SegmentUse] = {}
-        for i in layout.exposed:
-            block = layout.blocks[i]
-            if block.segment is None:
-                continue
-            before = uses.get(block.segment)
-            seen = tuple(s for j in block.reads if (s := layout.blocks[j].segment) is not None)
-            uses[block.segment] = SegmentUse(
-                id=block.segment,
-                tokens=block.length + (before.tokens if before else 0),
-                blocks=(*(before.blocks if before else ()), block.name),
-                reads=tuple(dict.fromkeys((*(before.reads if before else ()), *seen))),
-                reused=encoded.reused[i] and (before.reused if before else True),
-                score=graph[block.segment].score,
-            )
-        return Answer(
-            text=completion.text,
-            token_ids=completion.token_ids,
-            finish_reason=completion.finish_reason,
-            segments=tuple(uses.values()),
-            layout=layout.name,
-            tokens_reused=encoded.tokens_reused,
-            tokens_computed=encoded.tokens_computed + question_tokens,
-            tokens_generated=len(completion.token_ids),
-            timings=timings,
-            tokens_read=read,
-            tokens_kept=sum(use.tokens for use in uses.values()),
-        )

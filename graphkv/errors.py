@@ -11,7 +11,9 @@
     │   └── KernelError             an unknown kernel, or one that cannot run here
     ├── ModelError                  the checkpoint: missing, unreadable
     │   └── UnsupportedModelError   a feature of the model that cannot be served (no rope, MLA, sliding window ...)
-    └── StoreError                  the store: no room, not writable, another version, not a store
+    ├── StoreError                  the store: no room, not writable, another version, not a store
+    ├── BusyError                   the queue of questions is full, or takes no more
+    └── CancelledError              the caller gave the question up
 
     StoreWarning (UserWarning)      an answer was had all the same: a damaged entry was encoded again, or nothing could be kept
 
@@ -61,6 +63,18 @@ class UnsupportedModelError(ModelError):
 
 class StoreError(GraphKVError):
     """The store cannot do what was asked: no room, not writable, of another version, or not a store at all."""
+
+
+class BusyError(GraphKVError):
+    """The queue of questions is full, or takes no more; `retry_after` is how many seconds it is likely to take until there is room."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CancelledError(GraphKVError):
+    """The caller gave the question up before it was answered."""
 
 
 class StoreWarning(UserWarning):

@@ -68,6 +68,46 @@ class _Ids:
         """The end is marked by the thread that decodes, after errors have been passed on."""
 
 
+class TextStream:
+    """Tokens in, text out as soon as it can be shown. A stop string is never shown, nor a part of one that comes true.
+
+    Attributes:
+        tokens: what has come. reach: characters of the whole text after each token, the stop string and what follows left out.
+        stopped: whether a stop string has come.
+
+    Example:
+        >>> text = TextStream(model, ["\\n"])  # doctest: +SKIP
+        >>> [text.push(token) for token in tokenizer("Ada\\nBob")["input_ids"]], text.rest()  # doctest: +SKIP
+        (['Ada', '', ''], '')
+    """
+
+    def __init__(self, model: GraphModel, stops: Sequence[str] = ()) -> None:
+        self._model, self._stops, self._shown = model, stops, 0
+        self.tokens: list[int] = []
+        self.reach: list[int] = []
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        """The text that can be shown now and could not before; mostly a word, often nothing."""
+        self.tokens.append(token)
+        text, self.stopped = _cut(_decode(self._model, self.tokens), self._stops)
+        text = text.lstrip()
+        self.reach.append(len(text))
+        safe = len(text.rstrip()) if self.stopped else _safe_length(text, self._stops)
+        piece, self._shown = text[self._shown : safe], max(self._shown, safe)
+        return piece
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        rest = _cut(_decode(self._model, self.tokens), self._stops)[0].strip()
+        piece, self._shown = rest[self._shown :], max(self._shown, len(rest))
+        return piece
+
+    def completion(self, ended: bool) -> Completion:
+        """The whole answer; `ended` by an end token, which was not pushed."""
+        return _completed(self._model, self.tokens, ended, self._stops)
+
+
 def decoding(model: GraphModel, used: int, max_new_tokens: int | None, stop: Sequence[str], config: Any) -> Any:
     """The generation settings for answers that begin at position `used`; `config` is the caller's, or None for greedy.
 
@@ -126,7 +166,7 @@ def complete(
     clock = _Clock()
     cache = model.cache(context.keys, context.values, len(questions))
     out = model.generate(cache, ids, positions, mask, config, reweigh=context.reweigh, stopping=[clock, *stopping])
-    ends = _end_tokens(config)
+    ends = end_tokens(config.eos_token_id)
     return [_completion(model, row, ends, config.stop_strings) for row in out.tolist()], clock.first or time.perf_counter()
 
 
@@ -148,27 +188,19 @@ def stream(model: GraphModel, context: AssembledContext, question: Sequence[int]
 
     thread = threading.Thread(target=copy_context().run, args=(run,), name="graphkv-stream", daemon=True)
     thread.start()
-    ends, stops = _end_tokens(config), _listed(config.stop_strings)
-    tokens: list[int] = []
-    shown = 0
+    ends, text = end_tokens(config.eos_token_id), TextStream(model, _listed(config.stop_strings))
     try:
         while (item := source.queue.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             if item in ends:
                 continue
-            tokens.append(item)
-            text, stopped = _cut(_decode(model, tokens), stops)
-            text = text.lstrip()
-            safe = len(text.rstrip()) if stopped else _safe_length(text, stops)
-            if safe > shown:
-                yield text[shown:safe]
-                shown = safe
-            if stopped:
+            if piece := text.push(item):
+                yield piece
+            if text.stopped:
                 break
-        rest = _cut(_decode(model, tokens), stops)[0].strip()
-        if len(rest) > shown:
-            yield rest[shown:]
+        if rest := text.rest():
+            yield rest
     finally:
         cancelled.event.set()
         thread.join()
@@ -192,15 +224,14 @@ def score(model: GraphModel, context: AssembledContext, question: Sequence[int],
 
 
 def _completion(model: GraphModel, row: Sequence[int], ends: frozenset[int], stop_strings: Any) -> Completion:
-    kept: list[int] = []
-    ended = False
-    for token in row:
-        if token in ends:
-            ended = True
-            break
-        kept.append(token)
-    text, stopped = _cut(_decode(model, kept), _listed(stop_strings))
-    while stopped and len(kept) > 1 and _cut(_decode(model, kept[:-1]), _listed(stop_strings))[1]:
+    end = next((place for place, token in enumerate(row) if token in ends), len(row))
+    return _completed(model, row[:end], end < len(row), _listed(stop_strings))
+
+
+def _completed(model: GraphModel, tokens: Sequence[int], ended: bool, stops: Sequence[str]) -> Completion:
+    kept = list(tokens)
+    text, stopped = _cut(_decode(model, kept), stops)
+    while stopped and len(kept) > 1 and _cut(_decode(model, kept[:-1]), stops)[1]:
         kept.pop()  # ids up to the one that completed the stop string; what follows in a batch is padding
     return Completion(text.strip(), tuple(kept), "stop" if ended or stopped else "length")
 
@@ -232,6 +263,6 @@ def _listed(stop_strings: Any) -> list[str]:
     return [stop_strings] if isinstance(stop_strings, str) else list(stop_strings or ())
 
 
-def _end_tokens(config: Any) -> frozenset[int]:
-    ends = config.eos_token_id
-    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+def end_tokens(eos: int | Sequence[int] | None) -> frozenset[int]:
+    """The ids that end an answer, from a generation config's ``eos_token_id``."""
+    return frozenset(() if eos is None else (eos,) if isinstance(eos, int) else eos)

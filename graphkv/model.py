@@ -12,9 +12,7 @@ here as ``graphkv`` sees queries and keys before rotation; it rotates both to th
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -42,7 +40,8 @@ import graphkv_kernels
 from graphkv.attention import REWEIGH, Encoding, LandmarkHelp, Pattern, Reweigh, answer_attention, encode_attention
 from graphkv.errors import InputError, KernelError, ModelError
 from graphkv.landmark_reading import LandmarkReading, landmark_attention, reading_blocks
-from graphkv.support import check_config, check_kernel, compare_with_own_forward, place_of, ropes_of, tokenizer_digest
+from graphkv.shared import SharedReading, shared_context_attention
+from graphkv.support import check_config, check_kernel, compare_with_own_forward, place_of, ropes_of, tokenizer_digest, weights_digest
 from graphkv.watch import Watch, watch_attention, watching
 from graphkv_kernels import BlockPattern
 
@@ -53,18 +52,15 @@ KNOWN_TYPES = frozenset({"llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2",
 """Architectures that the test suite covers; any other is compared with its own forward when it is loaded."""
 
 
-AttentionInterface.register("graphkv", encode_attention)
-AttentionMaskInterface.register("graphkv", lambda *args, **kwargs: None)
-AttentionInterface.register("graphkv_answer", answer_attention)
-AttentionMaskInterface.register("graphkv_answer", sdpa_mask)
-AttentionInterface.register("graphkv_landmark", landmark_attention)
-AttentionMaskInterface.register("graphkv_landmark", sdpa_mask)
-AttentionInterface.register("graphkv_watch", watch_attention)
-AttentionMaskInterface.register("graphkv_watch", sdpa_mask)
-
-
-_NOT_NUMBERS = frozenset({"architectures", "transformers_version", "dtype", "use_cache", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"})
-"""Settings of a config that change no key and no value (the dtype is told by the weights)."""
+for _name, _function, _mask in (
+    ("graphkv", encode_attention, None),
+    ("graphkv_shared", shared_context_attention, None),
+    ("graphkv_answer", answer_attention, sdpa_mask),
+    ("graphkv_landmark", landmark_attention, sdpa_mask),
+    ("graphkv_watch", watch_attention, sdpa_mask),
+):
+    AttentionInterface.register(_name, _function)
+    AttentionMaskInterface.register(_name, _mask or (lambda *args, **kwargs: None))
 
 _NOT_OURS = ("num_beams", "num_return_sequences", "return_dict_in_generate", "cache_implementation")
 """Generation settings that need another cache than the shared one, or return something else than ids."""
@@ -94,8 +90,7 @@ class GraphModel:
         check_config(self.config)
         self.decoder: torch.nn.Module = model.get_decoder()
         self.ropes = ropes_of(self.decoder, self.config)
-        # transformers 5.24 renamed the keyword, and warns at every call with the old name.
-        self._cache_keyword = "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
+        self._cache_keyword = "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"  # renamed in 5.24
         self.lock = _LOCKS.setdefault(model, threading.RLock())
         self._fingerprint: tuple[tuple[Any, ...], str] | None = None
         self._tokenizer_digest: str | None = None
@@ -191,12 +186,7 @@ class GraphModel:
         """Digest of config, dtype and every weight; made anew when a weight has been written to (about a second a GB)."""
         state = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
         if self._fingerprint is None or self._fingerprint[0] != state:
-            settings = {k: v for k, v in self.config.to_dict().items() if k[0] != "_" and k not in _NOT_NUMBERS}
-            digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=32)
-            for name, weight in self.model.named_parameters():
-                digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
-                digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-            self._fingerprint = (state, digest.hexdigest())
+            self._fingerprint = (state, weights_digest(self.model, self.config))
         return self._fingerprint[1]
 
     @property
@@ -270,6 +260,17 @@ class GraphModel:
         with self.lock, self._answering(reweigh), torch.no_grad():
             logits: Tensor = self.model(input_ids=token_ids, position_ids=positions, attention_mask=mask, use_cache=True, **{self._cache_keyword: cache}).logits
         return logits
+
+    def step(self, reading: SharedReading, token_ids: Tensor, positions: Tensor, tails: Sequence[Any] = ()) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """New tokens ``[B, T]`` of several rows over one context: logits ``[B, vocab]`` behind the last, and the rows' own keys and values.
+
+        Args:
+            tails: the rows' own keys and values so far, one pair ``[B, H_kv, S, D]`` a layer.
+        """
+        cache = DynamicCache(list(tails)) if tails else DynamicCache()
+        with self.lock, self._attention("graphkv_shared"), torch.no_grad():
+            out = self.model(input_ids=token_ids, position_ids=positions, graphkv=reading, use_cache=True, logits_to_keep=1, **{self._cache_keyword: cache})
+        return out.logits[:, -1], [(layer.keys, layer.values) for layer in cache.layers]
 
     def generate(
         self,

@@ -5,6 +5,9 @@ Every piece is tokenised by itself and the ids are spliced; nothing is decoded a
 
 from __future__ import annotations
 
+import copy
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +93,10 @@ def _fill(template: str, fields: Mapping[str, str]) -> list[Piece]:
     return [piece for piece in pieces if piece[0]]
 
 
+_PLAIN_COPIES: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_COPYING = threading.Lock()
+
+
 def template_of(tokenizer: Any) -> PromptTemplate:
     """The template of a tokenizer: its chat template with ``documents``, else one with documents in the user's turn, else a plain one.
 
@@ -113,7 +120,20 @@ def tokenize(tokenizer: Any, text: str, *, plain: bool = False) -> tuple[int, ..
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"the text cannot be encoded: {error.object[error.start]!r} at character {error.start} is half of a character; remove it") from None
-    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]) if text else ()
+    if not text:
+        return ()
+    if plain:
+        tokenizer = _plain(tokenizer)
+    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"])
+
+
+def _plain(tokenizer: Any) -> Any:
+    """A copy that reads special tokens as letters: a tokenizer that is told so for one text remembers it, and another thread's text would be read so too."""
+    with _COPYING:
+        copied = _PLAIN_COPIES.get(tokenizer)
+        if copied is None or len(copied) != len(tokenizer):  # tokens have been added since
+            copied = _PLAIN_COPIES[tokenizer] = copy.deepcopy(tokenizer)
+    return copied
 
 
 def tokenize_pieces(tokenizer: Any, pieces: Sequence[Piece]) -> tuple[int, ...]:
@@ -133,14 +153,18 @@ def _adds_bos(tokenizer: Any) -> bool:
     return bos is not None and list(tokenizer("a")["input_ids"])[:1] == [bos]
 
 
-def _render(tokenizer: Any, content: str, documents: Sequence[Mapping[str, str]] | None) -> str | None:
-    """The chat template's text; None if the template cannot do with these documents."""
+def rendered_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]], documents: Sequence[Mapping[str, str]] | None = None) -> str | None:
+    """The chat template's text for a conversation, ready for an answer; None if the template cannot do with these messages or documents."""
     kwargs: dict[str, Any] = {} if documents is None else {"documents": list(documents)}
     try:
-        text: str = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **kwargs)
+        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **kwargs)
     except (TemplateError, TypeError):  # it wants documents, wants them of another shape, or does sums with what is not there
         return None
     return text
+
+
+def _render(tokenizer: Any, content: str, documents: Sequence[Mapping[str, str]] | None) -> str | None:
+    return rendered_chat(tokenizer, [{"role": "user", "content": content}], documents)
 
 
 def _from_documents(tokenizer: Any) -> PromptTemplate | None:

@@ -44,6 +44,25 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class Citation:
+    """A stretch of an answer, and the segments that the model looked at while it wrote it.
+
+    Attributes:
+        start, end: characters of the answer's text. text: what stands there.
+        segments: (segment id, share of the attention that went to segments, 0 to 1), best first.
+
+    Example:
+        >>> Citation(0, 3, "Ada", (("paper1", 0.9),)).segments[0][0]
+        'paper1'
+    """
+
+    start: int
+    end: int
+    text: str
+    segments: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class Answer:
     """What :meth:`graphkv.GraphKV.ask` gives back; ``str(answer)`` is its text.
 
@@ -59,6 +78,9 @@ class Answer:
             every time. tokens_kept: tokens of the documents that were before the model when it answered (landmark: that could be
             fetched for one token and head).
         notes: what the reader of a result should know, for example that text was left out; mostly empty.
+        citations: which segments were looked at for which words, where somebody watched (:class:`graphkv.scheduler.Scheduler` does).
+        tokens_exact: of `tokens_reused` those that came as part of the very same context, assembled for an earlier question; the rest was
+            composed, block by block, from the store.
     """
 
     text: str
@@ -75,6 +97,8 @@ class Answer:
     tokens_read: int = 0
     tokens_kept: int = 0
     notes: tuple[str, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    tokens_exact: int = 0
 
     def __str__(self) -> str:
         return self.text

@@ -15,6 +15,9 @@ from graphkv.errors import KernelError, ModelError, UnsupportedModelError, one_o
 from graphkv.kv import Rope
 from graphkv_kernels import BlockPattern
 
+_NOT_NUMBERS = frozenset({"architectures", "transformers_version", "dtype", "use_cache", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range"})
+"""Settings of a config that change no key and no value (the dtype is told by the weights)."""
+
 
 def check_kernel(kernel: str | None) -> None:
     """Raises KernelError if `kernel` is not the name of a kernel that can run here."""
@@ -104,6 +107,16 @@ def tokenizer_digest(tokenizer: Any) -> str:
     else:
         about = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab(), "added": tokenizer.get_added_vocab()}
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def weights_digest(model: torch.nn.Module, config: Any) -> str:
+    """Digest of every setting that changes numbers, and of every weight with its dtype; about a second a GB."""
+    settings = {k: v for k, v in config.to_dict().items() if k[0] != "_" and k not in _NOT_NUMBERS}
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=32)
+    for name, weight in model.named_parameters():
+        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def place_of(name: str | Path | None, embedded: Path) -> str:

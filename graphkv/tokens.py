@@ -63,7 +63,7 @@ class TokenReader:
             if segment.id not in known:
                 known[segment.id] = self._segment_ids(segment, raw)
         begun = self.answer(answer_prefix) if answer_prefix else ()
-        asked = [self.ids(q) if raw else (*self._question_ids(q), *begun) for q in questions]
+        asked = [self.ids(q) if raw else (*self.question(q), *begun) for q in questions]
         return Tokens(graph, self.ids(self.template.prefix if prefix is None else prefix), dict(known), tuple(asked))
 
     def split(self, graph: SegmentGraph) -> SegmentGraph:
@@ -89,7 +89,8 @@ class TokenReader:
             raise DocumentError(f"segment {segment.id!r} has no tokens: the tokenizer made nothing of its text")
         return ids
 
-    def _question_ids(self, question: Text) -> tuple[int, ...]:
+    def question(self, question: Text) -> tuple[int, ...]:
+        """A question in its template, everything behind the documents; token ids as they are. Raises InputError for an empty one."""
         if not isinstance(question, str):
             return self.ids(question)
         if not question.strip():

@@ -8,6 +8,7 @@
     varlen.py    flash-attn's varlen call, an optional extra
     landmark.py  landmark attention: the grouped softmax, and all of it at once
     landmark_gather.py  landmark attention chunk by chunk: a few blocks out of many
+    shared.py    many rows over one shared context
     masks.py     dense masks, and block masks built straight from the edges
     softmax.py   attention spelled out, shared by the kernels
     errors.py    what can go wrong
@@ -21,6 +22,7 @@ from graphkv_kernels.landmark import LandmarkGroups, grouped_softmax_reference, 
 from graphkv_kernels.landmark_gather import causal_attention, chunk_attention, gather_blocks, merge_blocks, top_landmarks
 from graphkv_kernels.masks import block_mask, dense_mask
 from graphkv_kernels.pattern import BlockPattern, ContextWeight
+from graphkv_kernels.shared import SharedPart, shared_attention, shared_weights
 
 __all__ = [
     "BlockPattern",
@@ -30,6 +32,7 @@ __all__ = [
     "LandmarkGroups",
     "PatternError",
     "ShapeError",
+    "SharedPart",
     "UnknownKernel",
     "available_kernels",
     "block_mask",
@@ -42,5 +45,7 @@ __all__ = [
     "grouped_softmax_reference",
     "landmark_dense_attention",
     "merge_blocks",
+    "shared_attention",
+    "shared_weights",
     "top_landmarks",
 ]

@@ -28,6 +28,7 @@ def test_the_public_names():
         *("BlockPattern", "ContextWeight", "available_kernels", "block_mask", "default_kernel", "dense_mask", "graph_attention"),
         *("LandmarkGroups", "causal_attention", "chunk_attention", "gather_blocks", "grouped_softmax_reference"),
         *("landmark_dense_attention", "merge_blocks", "top_landmarks"),
+        *("SharedPart", "shared_attention", "shared_weights"),
         *("KernelError", "KernelUnavailable", "PatternError", "ShapeError", "UnknownKernel"),
     }
     assert all(hasattr(graphkv_kernels, name) for name in graphkv_kernels.__all__)

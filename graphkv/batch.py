@@ -1,0 +1,166 @@
+"""Answers that are being written over one context, together: rows join and leave between any two tokens.
+
+    step      row 0        row 1        row 2
+    1         question                             a question is read in one forward, and gives the row's first token
+    2         token        question
+    3         token        token        question
+    4                      token        token      row 0 has ended and is gone
+
+The context is shared and never copied (:mod:`graphkv.shared`); each row has keys and values of its own for its question and its answer, which stand
+against the right edge of one tensor a layer, with padding in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from graphkv.assemble import AssembledContext
+from graphkv.generate import TextStream
+from graphkv.model import GraphModel
+from graphkv.sampling import Sampling, next_tokens
+from graphkv.shared import Looks, SharedReading
+
+
+@dataclass(eq=False)
+class Row:
+    """One answer on its way.
+
+    Attributes:
+        question: its token ids. sampling: how tokens are chosen. limit: the most new tokens. ends: ids that end it.
+        text: what has been written. looks: for every token that was written, its attention on each part of the context.
+        finish_reason: ``"stop"`` or ``"length"`` once it has ended.
+    """
+
+    question: tuple[int, ...]
+    sampling: Sampling
+    limit: int
+    ends: frozenset[int]
+    text: TextStream
+    looks: list[list[float]] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def __post_init__(self) -> None:
+        self.generator = self.sampling.generator()
+        self.next: int | None = None  # the token that was chosen last and has not been read yet
+
+    def take(self, token: int) -> str:
+        """A token that was chosen; the text that can be shown now."""
+        self.next = token
+        if token in self.ends:
+            self.finish_reason = "stop"
+            return self.text.rest()
+        piece = self.text.push(token)
+        if self.text.stopped:
+            self.finish_reason = "stop"
+        elif len(self.text.tokens) >= self.limit:
+            self.finish_reason = "length"
+            piece += self.text.rest()
+        return piece
+
+
+class RunningBatch:
+    """The rows over one context.
+
+    Args:
+        heads: layer → heads whose attention is noted. groups: for each token of the context the part it belongs to, ``[N]``, `count` for one that is not counted.
+
+    Example:
+        >>> batch = RunningBatch(model, context)  # doctest: +SKIP
+        >>> batch.add([row])  # doctest: +SKIP
+        >>> while batch.rows:  # doctest: +SKIP
+        ...     batch.drop_ended()
+        ...     batch.step()
+    """
+
+    def __init__(
+        self, model: GraphModel, context: AssembledContext, *, heads: Mapping[int, tuple[int, ...]] | None = None, groups: Tensor | None = None, count: int = 0
+    ) -> None:
+        self.model, self.context = model, context
+        self.heads, self.groups, self.count = heads or {}, groups, count
+        self.rows: list[Row] = []
+        self._tails: list[tuple[Tensor, Tensor]] = []  # one pair [B, H_kv, S, D] a layer
+        self._seen = torch.zeros(0, 0, dtype=torch.bool)  # [B, S]: False is padding
+
+    @torch.no_grad()
+    def add(self, rows: Sequence[Row]) -> list[str]:
+        """Read the questions of new rows and choose their first tokens. Returns the text that can be shown of each."""
+        longest = max(len(row.question) for row in rows)
+        ids = torch.full((len(rows), longest), self.model.pad_token_id)
+        positions = torch.full((len(rows), longest), self.context.position)
+        seen = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            pad = longest - len(row.question)
+            ids[i, pad:] = torch.tensor(row.question)
+            positions[i, pad:] += torch.arange(len(row.question))
+            seen[i, pad:] = True
+        # A token sees what stands before it in its row; padding sees itself alone, so that there is a softmax.
+        mask = (seen[:, None, :] & seen[:, :, None]).tril() | torch.eye(longest, dtype=torch.bool)
+        logits, tails, looks = self._forward(ids, positions, mask, ())
+        self._join(tails, seen)
+        self.rows += rows
+        return self._choose(rows, logits, looks)
+
+    @torch.no_grad()
+    def step(self) -> list[str]:
+        """One more token for every row. Returns the text that can be shown of each."""
+        ids = torch.tensor([[row.next] for row in self.rows])
+        positions = torch.tensor([[self.context.position + len(row.question) + len(row.text.tokens) - 1] for row in self.rows])
+        self._seen = torch.cat((self._seen, torch.ones(len(self.rows), 1, dtype=torch.bool)), dim=1)
+        logits, self._tails, looks = self._forward(ids, positions, self._seen[:, None], self._tails)
+        return self._choose(self.rows, logits, looks)
+
+    def drop(self, gone: Sequence[Row]) -> None:
+        """Rows leave; the others keep what they have."""
+        leaving = set(map(id, gone))
+        kept = [i for i, row in enumerate(self.rows) if id(row) not in leaving]
+        self.rows = [self.rows[i] for i in kept]
+        if not kept:
+            self._tails, self._seen = [], self._seen[:0, :0]
+            return
+        seen = self._seen[kept]
+        first = int(seen.any(0).int().argmax())  # columns before it are padding in every row
+        self._seen = seen[:, first:].contiguous()
+        self._tails = [(keys[kept, :, first:], values[kept, :, first:]) for keys, values in self._tails]
+
+    def _forward(
+        self, ids: Tensor, positions: Tensor, mask: Tensor, tails: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], list[list[float]] | None]:
+        device = self.model.device
+        looks = Looks(self.heads, self.groups, self.count) if self.groups is not None and self.heads and self.count else None
+        reading = SharedReading(self.context.keys, self.context.values, mask.to(device), self.context.reweigh, looks)
+        logits, tails = self.model.step(reading, ids.to(device), positions.to(device), tails)
+        shares: list[list[float]] | None = None if looks is None or looks.shares is None else looks.shares.tolist()
+        return logits, list(tails), shares
+
+    def _choose(self, rows: Sequence[Row], logits: Tensor, looks: list[list[float]] | None) -> list[str]:
+        shown = []
+        tokens = next_tokens(logits, [row.sampling for row in rows], [row.generator for row in rows])
+        for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            if looks is not None and token not in row.ends:
+                row.looks.append(looks[i])
+            shown.append(row.take(token))
+        return shown
+
+    def _join(self, tails: list[tuple[Tensor, Tensor]], seen: Tensor) -> None:
+        """New rows' own keys and values below the others', all against the right edge."""
+        if not self.rows:
+            self._tails, self._seen = tails, seen
+            return
+        width = max(self._seen.shape[1], seen.shape[1])
+        self._seen = torch.cat((_widened(self._seen, width), _widened(seen, width)))
+        self._tails = [
+            (torch.cat((_widened(old_keys, width), _widened(keys, width))), torch.cat((_widened(old_values, width), _widened(values, width))))
+            for (old_keys, old_values), (keys, values) in zip(self._tails, tails, strict=True)
+        ]
+
+
+def _widened(x: Tensor, width: int) -> Tensor:
+    """``[B, S]`` or ``[B, H, S, D]`` with zeros (False) in front, up to S = `width`."""
+    more = width - x.shape[-1 if x.dim() == 2 else -2]
+    if not more:
+        return x
+    return torch.nn.functional.pad(x, (more, 0) if x.dim() == 2 else (0, 0, more, 0))
