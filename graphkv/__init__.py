@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from graphkv.prompt import PromptTemplate
     from graphkv.question import Question
     from graphkv.sampling import Sampling
-    from graphkv.scheduler import Piece, Scheduler
+    from graphkv.scheduler import Scheduler
     from graphkv.segments import Document, Segment
     from graphkv.store import FileStore, MemoryStore, Store, open_store
     from graphkv.strategies import Request, Strategy, find_strategy, strategy_names
     from graphkv.strategy import Answer, Citation, Score, SegmentUse, Timings
+    from graphkv.ticket import Piece, Ticket
 
 __version__ = "0.1.0"
 
@@ -78,6 +79,7 @@ __all__ = [
     "StoreError",
     "StoreWarning",
     "Strategy",
+    "Ticket",
     "Timings",
     "UnsupportedModelError",
     "__version__",
@@ -100,11 +102,12 @@ _HOMES = {
     "prompt": ("PromptTemplate",),
     "question": ("Question",),
     "sampling": ("Sampling",),
-    "scheduler": ("Piece", "Scheduler"),
+    "scheduler": ("Scheduler",),
     "segments": ("Document", "Segment"),
     "store": ("FileStore", "MemoryStore", "Store", "open_store"),
     "strategies": ("Request", "Strategy", "find_strategy", "strategy_names"),
     "strategy": ("Answer", "Citation", "Score", "SegmentUse", "Timings"),
+    "ticket": ("Piece", "Ticket"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

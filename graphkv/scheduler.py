@@ -12,12 +12,11 @@ caller's request, are the same context.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -32,23 +31,11 @@ from graphkv.engine import GraphKV
 from graphkv.errors import BusyError, CancelledError, InputError, check_count
 from graphkv.generate import TextStream, end_tokens, score
 from graphkv.graph import SegmentGraph
-from graphkv.question import Prepared, Question, ReadyContext, empty_context, prepare, ready_context
+from graphkv.question import Question, ReadyContext, empty_context, prepare, ready_context
 from graphkv.strategy import Answer, Score, Timings
+from graphkv.ticket import Piece, Ticket
 
 __all__ = ["Piece", "Question", "Scheduler", "Stats", "Ticket"]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What came of one token.
-
-    Attributes:
-        text: what can be shown now, often nothing.
-        used: the share of the token's attention on each segment that had more than a twentieth of it.
-    """
-
-    text: str
-    used: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -61,31 +48,13 @@ class Stats:
     context_bytes: int
 
 
-class Ticket:
-    """A question on its way; `future` has the :class:`Answer`, or raises what went wrong."""
-
-    def __init__(self, prepared: Prepared, listener: Callable[[Piece], None] | None = None, work: Callable[[Ticket, ReadyContext], Any] | None = None) -> None:
-        self.future: Future[Any] = Future()
-        self.prepared, self.listener, self.work = prepared, listener, work
-        self.submitted = time.perf_counter()
-        self.cancelled = threading.Event()
-        self.reused: tuple[bool, ...] | None = None  # block by block; None: the context stood assembled
-        self.tokens_reused = self.tokens_computed = self.tokens_exact = 0
-        self.encode_seconds = self.assemble_seconds = 0.0
-        self.first_token: float | None = None
-
-    def cancel(self) -> None:
-        """Stop as soon as possible; the future raises :class:`CancelledError`. What has been encoded stays in the store."""
-        self.cancelled.set()
-
-
 class Scheduler:
     """Answers questions from any number of threads over one engine.
 
     Args:
         engine: its model decodes in this scheduler's thread; the engine itself may go on being used.
         max_waiting: questions in the queue; one more is a :class:`BusyError`. max_rows: answers that are written at the same time.
-        context_bytes: how much memory assembled contexts may hold when nobody reads them any more.
+        context_bytes: how much memory assembled contexts may hold; one more than fits is let in at most.
         heads: layer → heads whose attention tells which segments an answer used; the model's saved retrieval heads by default (``graphkv heads``), else all
             heads of the upper half of its layers.
 
@@ -235,6 +204,9 @@ class Scheduler:
         gone, left = list[Ticket](), deque[Ticket]()
         with self._changed:
             room = self.max_rows - len(self._running)
+            # One context more than fits, at most: what is being read cannot be forgotten.
+            held = sum(self._contexts[name].nbytes for name in self._batches)
+            encoding = encoding or (held >= self.context_bytes and bool(self._batches))
             for ticket in self._waiting:
                 ready = ticket.work is None and ticket.prepared.name in self._contexts
                 if self._given_up(ticket):
@@ -248,10 +220,10 @@ class Scheduler:
                     left.append(ticket)
             self._waiting = left
         for ticket in gone:
-            _reject(ticket, CancelledError("the question was given up before its turn"))
+            ticket.reject(CancelledError("the question was given up before its turn"))
         for tickets in joining.values():
             for ticket in tickets:
-                _found_assembled(ticket)
+                ticket.found_assembled()
             self._join(self._known(tickets[0].prepared.name), tickets)
         return other
 
@@ -260,17 +232,17 @@ class Scheduler:
         try:
             ready = self._context(ticket)
             if ticket.work is not None:
-                _resolve(ticket, ticket.work(ticket, ready))
+                ticket.resolve(ticket.work(ticket, ready))
             else:
                 self._join(ready, [ticket])
         except Exception as error:  # whatever it is, it is this question's alone: the others go on
-            _reject(ticket, error)
+            ticket.reject(error)
 
     def _context(self, ticket: Ticket) -> ReadyContext:
         """Assembled before, or now, from the store or by encoding."""
         prepared, laid = ticket.prepared, ticket.prepared.laid
         if prepared.name in self._contexts:
-            _found_assembled(ticket)
+            ticket.found_assembled()
             return self._known(prepared.name)
         if laid is None:
             ready = empty_context()
@@ -321,7 +293,7 @@ class Scheduler:
             for row in batch.rows:
                 if self._given_up(ticket := self._running[row]):
                     self._leave(name, batch, [row])
-                    _reject(ticket, CancelledError("the question was given up"))
+                    ticket.reject(CancelledError("the question was given up"))
             if batch.rows:
                 self._advance(name, batch, list(batch.rows), batch.step)
 
@@ -334,7 +306,7 @@ class Scheduler:
             tickets = [self._running[row] for row in lost]
             self._leave(name, batch, lost, all=True)
             for ticket in tickets:
-                _reject(ticket, error)
+                ticket.reject(error)
             return
         moment = time.perf_counter()
         tickets = [self._running[row] for row in rows]
@@ -345,10 +317,10 @@ class Scheduler:
                 if ticket.listener is not None:
                     ticket.listener(Piece(text, self._used(ticket, row)))
                 if row.finish_reason is not None:
-                    _resolve(ticket, self._answer(ticket, row))
+                    ticket.resolve(self._answer(ticket, row))
             except Exception as error:  # a listener that fails is its caller's affair alone
                 ticket.cancel()
-                _reject(ticket, error)
+                ticket.reject(error)
 
     def _leave(self, name: str, batch: RunningBatch, rows: Sequence[Row], all: bool = False) -> None:
         batch.drop(rows)
@@ -381,19 +353,4 @@ class Scheduler:
         return graph_answer(completion, reading, len(prepared.question), timings, citations_of(completion.text, row.text.reach, looks, laid.graph))
 
     def _given_up(self, ticket: Ticket) -> bool:
-        return self._aborting or ticket.cancelled.is_set()
-
-
-def _found_assembled(ticket: Ticket) -> None:
-    laid = ticket.prepared.laid
-    ticket.tokens_reused = ticket.tokens_exact = laid.context_tokens if laid is not None else 0
-
-
-def _resolve(ticket: Ticket, value: Any) -> None:
-    with contextlib.suppress(InvalidStateError):  # somebody cancelled the future itself: nobody waits for it
-        ticket.future.set_result(value)
-
-
-def _reject(ticket: Ticket, error: Exception) -> None:
-    with contextlib.suppress(InvalidStateError):
-        ticket.future.set_exception(error)
+        return self._aborting or ticket.given_up

@@ -66,6 +66,7 @@ CORE: dict[str, set[str]] = {
     "batch": TORCH,
     "question": TORCH,
     "citations": {"graphkv_retrieval"},
+    "ticket": set(),
     "scheduler": TORCH,
     "bulk": TORCH,
     "stats": {"networkx"},
