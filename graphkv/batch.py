@@ -24,6 +24,9 @@ from graphkv.model import GraphModel
 from graphkv.sampling import Sampling, next_tokens
 from graphkv.shared import Looks, SharedReading
 
+_TOKENS, _PAIRS = 4096, 2**24
+"""Tokens of questions, and pairs of them in a mask, that one forward takes: questions beyond it are read in several."""
+
 
 @dataclass(eq=False)
 class Row:
@@ -72,8 +75,8 @@ class RunningBatch:
         >>> batch = RunningBatch(model, context)  # doctest: +SKIP
         >>> batch.add([row])  # doctest: +SKIP
         >>> while batch.rows:  # doctest: +SKIP
-        ...     batch.drop_ended()
-        ...     batch.step()
+        ...     batch.drop([row for row in batch.rows if row.finish_reason])
+        ...     shown = batch.step() if batch.rows else []
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class RunningBatch:
         self.rows: list[Row] = []
         self._tails: list[tuple[Tensor, Tensor]] = []  # one pair [B, H_kv, S, D] a layer
         self._seen = torch.zeros(0, 0, dtype=torch.bool)  # [B, S]: False is padding
+        self._lines: list[int] = []  # of these tensors, one a row; others belonged to rows that have left
 
     @torch.no_grad()
     def add(self, rows: Sequence[Row]) -> list[str]:
@@ -97,16 +101,24 @@ class RunningBatch:
             ids[i, pad:] = torch.tensor(row.question)
             positions[i, pad:] += torch.arange(len(row.question))
             seen[i, pad:] = True
-        # A token sees what stands before it in its row; padding sees itself alone, so that there is a softmax.
-        mask = (seen[:, None, :] & seen[:, :, None]).tril() | torch.eye(longest, dtype=torch.bool)
-        logits, tails, looks = self._forward(ids, positions, mask, ())
+        self._compact()
+        tails: list[tuple[Tensor, Tensor]] = []
+        step = max(1, min(_TOKENS // len(rows), _PAIRS // (len(rows) * longest)))
+        for start in range(0, longest, step):
+            part = slice(start, min(start + step, longest))
+            # A token sees what stands before it in its row; padding sees itself alone, so that there is a softmax.
+            itself = torch.arange(start, part.stop)[:, None] == torch.arange(part.stop)
+            mask = (seen[:, None, : part.stop] & seen[:, part, None]).tril(start) | itself
+            logits, tails, looks = self._forward(ids[:, part], positions[:, part], mask, tails)
         self._join(tails, seen)
         self.rows += rows
+        self._lines = list(range(len(self.rows)))
         return self._choose(rows, logits, looks)
 
     @torch.no_grad()
     def step(self) -> list[str]:
         """One more token for every row. Returns the text that can be shown of each."""
+        self._compact()
         ids = torch.tensor([[row.next] for row in self.rows])
         positions = torch.tensor([[self.context.position + len(row.question) + len(row.text.tokens) - 1] for row in self.rows])
         self._seen = torch.cat((self._seen, torch.ones(len(self.rows), 1, dtype=torch.bool)), dim=1)
@@ -114,17 +126,21 @@ class RunningBatch:
         return self._choose(self.rows, logits, looks)
 
     def drop(self, gone: Sequence[Row]) -> None:
-        """Rows leave; the others keep what they have."""
+        """Rows leave; the others keep what they have. Wants no memory, so it cannot fail for want of it: the next forward moves what is left together."""
         leaving = set(map(id, gone))
-        kept = [i for i, row in enumerate(self.rows) if id(row) not in leaving]
-        self.rows = [self.rows[i] for i in kept]
-        if not kept:
+        staying = [(line, row) for line, row in zip(self._lines, self.rows, strict=True) if id(row) not in leaving]
+        self._lines, self.rows = [line for line, _ in staying], [row for _, row in staying]
+        if not self.rows:
             self._tails, self._seen = [], self._seen[:0, :0]
+
+    def _compact(self) -> None:
+        """Let go of the lines of rows that have left, and of columns that are padding in all others."""
+        if len(self._lines) == len(self._seen):
             return
-        seen = self._seen[kept]
-        first = int(seen.any(0).int().argmax())  # columns before it are padding in every row
-        self._seen = seen[:, first:].contiguous()
-        self._tails = [(keys[kept, :, first:], values[kept, :, first:]) for keys, values in self._tails]
+        seen = self._seen[self._lines]
+        first = int(seen.any(0).int().argmax())
+        self._tails = [(keys[self._lines, :, first:], values[self._lines, :, first:]) for keys, values in self._tails]
+        self._seen, self._lines = seen[:, first:].contiguous(), list(range(len(self.rows)))
 
     def _forward(
         self, ids: Tensor, positions: Tensor, mask: Tensor, tails: Sequence[tuple[Tensor, Tensor]]

@@ -113,6 +113,8 @@ def _by_chat_template(engine: GraphKV, system: str, turns: Sequence[str], docume
         tries = [[{"role": "system", "content": f"{mark}S."}, *said], merged]
     for messages in tries:
         text = rendered_chat(engine.model.tokenizer, messages, shown)
+        if text is None and shown is None:  # it wants documents, and can do with an empty list of them
+            text = rendered_chat(engine.model.tokenizer, messages, [])
         if text is not None and shown is not None:
             text = _without_documents(engine, text, shown, place)
         if text is not None and all(text.count(m) == 1 for m in (*written, *([place] if documents else []))):

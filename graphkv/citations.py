@@ -48,7 +48,7 @@ def citations_of(text: str, reach: Sequence[int], looks: Sequence[Mapping[str, f
         graph: the segments.
 
     A word goes by the token of it that looked hardest at a segment, since the rest of a name often follows from its beginning. A target may have
-    the words from a source that it read: if they stand in the source and not in the target, the source is named first, with the target's share. A
+    the words from a source that it read, and that from one of its own: if they stand there and nowhere nearer, that one is named first, with the target's share. A
     run that is only short words (``in``, ``of the``) says nothing and is left out.
 
     Example:
@@ -68,7 +68,7 @@ def citations_of(text: str, reach: Sequence[int], looks: Sequence[Mapping[str, f
             for segment, share in found_in.items():
                 shares[segment] = max(share, shares.get(segment, 0.0))
         kept = {segment: round(share, 4) for segment, share in sorted(shares.items(), key=lambda item: -item[1]) if share >= _BESIDE * shares[top]}
-        through = {source: kept[top] for source in graph.sources(top) if source != top and _holds(graph, source, words_here)} if not _holds(graph, top, words_here) else {}
+        through = {source: kept[top] for source in _nearest(graph, top, words_here) if source != top}
         found.append(Citation(start, end, words_here, tuple({**through, **{k: v for k, v in kept.items() if k not in through}}.items())))
     return tuple(found)
 
@@ -82,6 +82,17 @@ def _holds(graph: SegmentGraph, id: str, words: str) -> bool:
     segment = graph[id]
     stripped = words.strip(" .,;:!?\"'()[]").casefold()
     return bool(stripped) and stripped in f"{segment.title or ''} {segment.text or ''}".casefold()
+
+
+def _nearest(graph: SegmentGraph, id: str, words: str) -> list[str]:
+    """The segments that hold the words: this one, else those of its sources that do, else of their sources, and so on; none if the words stand nowhere behind it."""
+    seen, level = {id}, [id]
+    while level:
+        if found := [segment for segment in level if _holds(graph, segment, words)]:
+            return found
+        level = list(dict.fromkeys(source for segment in level for source in graph.sources(segment) if source not in seen))
+        seen.update(level)
+    return []
 
 
 def _words(text: str) -> list[tuple[int, int]]:

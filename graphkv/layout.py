@@ -300,9 +300,12 @@ def place(
     offset = int(prefix > 0)
     index = {block: i + offset for i, block in enumerate(reads)}
     rounds = max(r for _, r in reads)
+    longest_in: dict[int, int] = {}
+    for segment, r in reads:
+        longest_in[r] = max(longest_in.get(r, 0), lengths[segment])
     round_start: dict[int, int] = {0: prefix}
     for r in range(1, rounds + 2):
-        tight = round_start[r - 1] + max((lengths[s] for s, rr in reads if rr == r - 1), default=0)
+        tight = round_start[r - 1] + longest_in.get(r - 1, 0)
         round_start[r] = prefix + r * longest if positions == "paper" else tight
 
     blocks = [Block(None, "prefix", 0, prefix, 0, (), 0)] if prefix else []

@@ -169,9 +169,10 @@ def _render(tokenizer: Any, content: str, documents: Sequence[Mapping[str, str]]
 
 def _from_documents(tokenizer: Any) -> PromptTemplate | None:
     """Read off how the template wraps documents; None if it ignores them or numbers them, so that no wrapper serves all."""
+    specials = getattr(tokenizer, "all_special_tokens", ())
     try:
-        titled = _wrapper(_render(tokenizer, _QUESTION, [{"title": t, "text": x} for t, x in zip(_TITLES, _TEXTS, strict=True)]), _TITLES, _TEXTS)
-        plain = _wrapper(_render(tokenizer, _QUESTION, [{"text": x} for x in _TEXTS]), None, _TEXTS)
+        titled = _wrapper(_render(tokenizer, _QUESTION, [{"title": t, "text": x} for t, x in zip(_TITLES, _TEXTS, strict=True)]), _TITLES, _TEXTS, specials)
+        plain = _wrapper(_render(tokenizer, _QUESTION, [{"text": x} for x in _TEXTS]), None, _TEXTS, specials)
     except TemplateError:  # it wants documents of another shape than {title, text}
         return None
     if titled is None:
@@ -182,7 +183,7 @@ def _from_documents(tokenizer: Any) -> PromptTemplate | None:
     return PromptTemplate(prefix, document, untitled, question, "documents")
 
 
-def _wrapper(rendered: str | None, titles: Sequence[str] | None, texts: Sequence[str]) -> tuple[str, str, str] | None:
+def _wrapper(rendered: str | None, titles: Sequence[str] | None, texts: Sequence[str], specials: Sequence[str]) -> tuple[str, str, str] | None:
     """(prefix, document, question) of a prompt with three marked documents, or None if it cannot be taken apart."""
     marks = [m for pair in zip(titles, texts, strict=True) for m in pair] if titles else list(texts)
     marks.append(_QUESTION)
@@ -201,6 +202,9 @@ def _wrapper(rendered: str | None, titles: Sequence[str] | None, texts: Sequence
     if gaps[0] != gaps[1] or len(set(inner)) != 1:
         return None
     opening = _common_suffix(head, gaps[0])
+    # Head and ending may end alike: a special token of the head is not to be torn ("<s>" before "<doc>", where documents end with "</doc>").
+    while opening and any(_tears(special, head, len(head) - len(opening)) for special in specials):
+        opening = opening[1:]
     closing = gaps[0][: len(gaps[0]) - len(opening)]
     if not tail.startswith(closing):
         closing = ""  # a separator between documents, not an ending of each: it opens every document but the first
@@ -209,6 +213,11 @@ def _wrapper(rendered: str | None, titles: Sequence[str] | None, texts: Sequence
             return None
     document = opening + ("{title}" + inner[0] if titles else "") + "{text}" + closing
     return head[: len(head) - len(opening)], document, tail[len(closing) :] + "{question}" + rendered
+
+
+def _tears(special: str, text: str, place: int) -> bool:
+    """Whether `special` stands in `text` on both sides of `place`."""
+    return special in text[max(0, place - len(special) + 1) : place + len(special) - 1]
 
 
 def _common_suffix(a: str, b: str) -> str:

@@ -113,7 +113,7 @@ def prepare(engine: GraphKV, question: Question, *, answered: bool = True, more:
     """Tokens, layout and checks; no forward.
 
     Args:
-        answered: False where only the documents are wanted. more: tokens that will stand behind the question beside an answer's first.
+        answered: False where only the documents are wanted. more: tokens that will stand behind the question instead of an answer.
 
     Raises:
         InputError: whatever :meth:`GraphKV.ask` refuses.
@@ -133,8 +133,12 @@ def prepare(engine: GraphKV, question: Question, *, answered: bool = True, more:
     if answered and left < max(1, more):
         raise LengthError(f"the documents and the question take {used} of the model's window of {engine.model.window} positions: no room for {max(1, more)} more tokens")
     limit = min(question.sampling.max_new_tokens or DEFAULT_NEW_TOKENS, max(1, left))
-    if laid is not None and answered and engine.model.sliding_window is not None:
-        check_window(engine.model, laid.layout, new_tokens=max(limit, more))
+    if answered and (sliding := engine.model.sliding_window) is not None:
+        new = more or limit
+        if laid is not None:
+            check_window(engine.model, laid.layout, new_tokens=new)
+        elif used + new > sliding:
+            raise LengthError(f"the model's sliding window of {sliding} tokens is shorter than the prompt and {new} more tokens: sliding windows are not supported yet")
     return Prepared(name, laid, asked, question.sampling, limit, time.perf_counter() - begin)
 
 
@@ -166,6 +170,6 @@ def _lay_out(engine: GraphKV, question: Question, documents: SegmentGraph, asked
     store = ScopedStore(engine.store, question.scope) if question.scope else engine.store
     keys = block_keys(engine.model, store, layout, block_tokens(layout, tokens.segments, tokens.prefix))
     order = exposed_order(layout, keys)
-    read = [(keys[i], layout.blocks[i].answer_position) for i in order]
+    read = [(keys[i], layout.blocks[i].answer_position, layout.blocks[i].segment is None) for i in order]  # a prefix is not weighed, and not watched
     about = (question.scope, layout.question.answer_position, layout.temperature, layout.scale, read)
     return Laid(tokens.graph, layout, tokens.segments, tokens.prefix, store, tuple(order)), hashlib.sha256(repr(about).encode()).hexdigest()

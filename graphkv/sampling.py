@@ -84,7 +84,8 @@ def next_tokens(logits: Tensor, settings: Sequence[Sampling], generators: Sequen
 
 def _drawn(logits: Tensor, chosen: Sampling, generator: torch.Generator) -> int:
     """A token drawn from logits ``[vocab]``: temperature, then the k likeliest, then the likeliest up to `top_p`, as transformers orders them."""
-    scaled = (logits - logits.max()) / chosen.temperature  # the largest is 0: a tiny temperature cannot overflow
+    # The largest is 0, so a tiny temperature cannot overflow; and in float64 no temperature above 0 is rounded to 0.
+    scaled = (logits - logits.max()).double() / chosen.temperature
     values, tokens = scaled.sort(descending=True, stable=True)
     if chosen.top_k:
         values, tokens = values[: chosen.top_k], tokens[: chosen.top_k]

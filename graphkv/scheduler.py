@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -122,7 +123,9 @@ class Scheduler:
             finally:
                 ticket.cancel()
 
-        return events()
+        stream = events()
+        weakref.finalize(stream, ticket.cancel).atexit = False  # one that is let go before its first piece has not come to its `finally`
+        return stream
 
     def encode(
         self, documents: SegmentGraph, *, layout: str = "graph", options: Mapping[str, Any] | None = None, scope: str = ""
@@ -194,37 +197,46 @@ class Scheduler:
         """Called between two forwards of a context that is being encoded: the others go on."""
         if self._given_up(ticket):
             raise CancelledError("the question was given up")
-        self._admit(encoding=True)
+        self._admit(ticket)
         self._step()
 
-    def _admit(self, encoding: bool = False) -> Ticket | None:
-        """Let in every question whose context stands assembled, as far as there is room. Returns the first that needs more than that, to be served next."""
+    def _admit(self, serving: Ticket | None = None) -> Ticket | None:
+        """Let in every question whose context stands assembled, as far as there is room. Returns the first that needs more than that, to be served next.
+
+        Args:
+            serving: the one that is being served now, so that no other can be; it has a place if it is a question.
+        """
         joining: dict[str, list[Ticket]] = {}
         other: Ticket | None = None
         gone, left = list[Ticket](), deque[Ticket]()
         with self._changed:
-            room = self.max_rows - len(self._running)
+            room = self.max_rows - len(self._running) - (serving is not None and serving.work is None)
             # One context more than fits, at most: what is being read cannot be forgotten.
-            held = sum(self._contexts[name].nbytes for name in self._batches)
-            encoding = encoding or (held >= self.context_bytes and bool(self._batches))
+            full = bool(self._batches) and sum(self._contexts[name].nbytes for name in self._batches) >= self.context_bytes
             for ticket in self._waiting:
-                ready = ticket.work is None and ticket.prepared.name in self._contexts
+                asks, known = ticket.work is None, ticket.prepared.name in self._contexts
+                wants_memory = not known and ticket.prepared.laid is not None
                 if self._given_up(ticket):
                     gone.append(ticket)
-                elif ready and room > 0:
+                elif asks and known and room > 0:
                     joining.setdefault(ticket.prepared.name, []).append(ticket)
                     room -= 1
-                elif not ready and not encoding and other is None and (room > 0 or ticket.work is not None):
+                elif not (asks and known) and not (full and wants_memory) and serving is None and other is None and (room > 0 or not asks):
                     other = ticket
+                    room -= asks
                 else:
                     left.append(ticket)
+                    if full and wants_memory and serving is None:
+                        room = 0  # those behind it wait too: as long as they kept coming, it would never have its turn
             self._waiting = left
         for ticket in gone:
             ticket.reject(CancelledError("the question was given up before its turn"))
-        for tickets in joining.values():
+        for name in joining:  # before any of them is read: a context with a batch is not forgotten, even if another's forward fails
+            self._batch(name, self._known(name))
+        for name, tickets in joining.items():
             for ticket in tickets:
                 ticket.found_assembled()
-            self._join(self._known(tickets[0].prepared.name), tickets)
+            self._join(self._batches[name], tickets)
         return other
 
     def _serve(self, ticket: Ticket) -> None:
@@ -234,7 +246,7 @@ class Scheduler:
             if ticket.work is not None:
                 ticket.resolve(ticket.work(ticket, ready))
             else:
-                self._join(ready, [ticket])
+                self._join(self._batch(ticket.prepared.name, ready), [ticket])
         except Exception as error:  # whatever it is, it is this question's alone: the others go on
             ticket.reject(error)
 
@@ -274,12 +286,15 @@ class Scheduler:
                 if name not in self._batches and name != newest:
                     held -= self._contexts.pop(name).nbytes
 
-    def _join(self, ready: ReadyContext, tickets: Sequence[Ticket]) -> None:
+    def _batch(self, name: str, ready: ReadyContext) -> RunningBatch:
+        """The answers over a context, none of them yet if it is a new one."""
+        if name not in self._batches:
+            self._batches[name] = RunningBatch(self.engine.model, ready.context, heads=self.heads, groups=ready.groups, count=ready.count)
+        return self._batches[name]
+
+    def _join(self, batch: RunningBatch, tickets: Sequence[Ticket]) -> None:
         """Their questions are read, as one batch, and their first tokens chosen."""
         model, name = self.engine.model, tickets[0].prepared.name
-        batch = self._batches.get(name)
-        if batch is None:
-            batch = self._batches[name] = RunningBatch(model, ready.context, heads=self.heads, groups=ready.groups, count=ready.count)
         rows = []
         for ticket in tickets:
             prepared = ticket.prepared

@@ -8,6 +8,7 @@
     cache/      graphkv cache   look into a store and keep house
     show.py     graphkv show    draw a graph and its block mask; page.py and page.html make the HTML page
     heads.py    graphkv heads   which heads of a model look at what an answer is copied from
+    serve.py    graphkv serve   answer over HTTP, with OpenAI's API and a page to try it
     train.py    graphkv train   train a model under a mixture of layouts
     demo.py     graphkv demo    the main job on the embedded model
     doctor.py   graphkv doctor  what this machine has
@@ -24,7 +25,7 @@ from typing import Annotated
 
 import typer
 
-from graphkv.cli import ask, bench, build, cache, demo, doctor, encode, heads, index, show, stats, train
+from graphkv.cli import ask, bench, build, cache, demo, doctor, encode, heads, index, serve, show, stats, train
 from graphkv.cli.common import guarded, set_debug
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "show": show.show,
     "stats": stats.stats,
     "heads": heads.heads,
+    "serve": serve.serve,
     "train": train.train,
     "demo": demo.demo,
     "doctor": doctor.doctor,

@@ -8,7 +8,7 @@ import typer
 
 from graphkv.cli.common import Json, print_json, working
 
-EXTRAS = {"viz": "matplotlib", "flash": "flash_attn", "dev": "pytest"}
+EXTRAS = {"viz": "matplotlib", "langchain": "langchain_core", "serve": "fastapi", "flash": "flash_attn", "dev": "pytest"}
 """Optional extras, each with the module that shows it is installed."""
 
 

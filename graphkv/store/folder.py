@@ -5,6 +5,7 @@
     pins/3fa9…                    a small file: never evict that block
     tmp/                          files that are being written
     manifest.jsonl                see manifest.py
+    serve/                        documents that clients left with `graphkv serve`
 
 Everything that is visible is whole: files are written under a temporary name and renamed, and never changed. So readers need no lock, and
 any number of processes may write: two that encode the same block write the same file. A file's modification time says when it was last used.
@@ -217,7 +218,7 @@ class Folder:
         """Whether the folder is marked as a store; False for one that is yet to be made."""
         with self._reading():
             data = self.files.read(MARKER)
-            others = set(self.files.others()) - {"blocks", "pins", "tmp", MANIFEST} if data is None else set()
+            others = set(self.files.others()) - {"blocks", "pins", "tmp", "serve", MANIFEST} if data is None else set()
             if MARKER in others:  # another process has made the store this very moment
                 data, others = self.files.read(MARKER), set()
         if others:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from graphkv.errors import InputError
 from graphkv.kv import SegmentKV
 from graphkv.store.base import Store
 from graphkv.store.entry import Entry
 
+_KEY = re.compile(r"[0-9a-f]{16,128}")
+
 
 class ScopedStore(Store):
-    """The blocks of one scope in a shared store. Every key is hashed together with the scope, so two scopes never meet, not even over equal texts; the budget is
-    the shared store's, and so are its lists: :meth:`entries` shows what the store holds under whatever scope.
+    """The blocks of one scope in a shared store, where each has a name that the scope's own digest has been mixed into: two scopes never meet, not even over equal
+    texts. The budget is the shared store's, and so are its lists: what :meth:`entries` and :meth:`clear` see is all that the store holds, under whatever scope.
 
     Args:
         store: the shared one. scope: any text, for example a digest of an API key.
@@ -28,11 +32,13 @@ class ScopedStore(Store):
     def __init__(self, store: Store, scope: str) -> None:
         super().__init__(store.max_bytes, store.codec.name)
         self.store, self.scope = store, scope
-        self._salt = hashlib.sha256(f"graphkv-scope|{scope}".encode()).digest()
+        self._mask = hashlib.shake_256(f"graphkv-scope|{scope}".encode()).hexdigest(64)
 
     def key(self, key: str) -> str:
-        """What a block is called in the shared store."""
-        return hashlib.sha256(self._salt + key.encode()).hexdigest()
+        """What a block is called in the shared store; and what one of the shared store is called here, for it is its own inverse. Raises InputError for what is no key."""
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise InputError(f"expected a block's key (16 to 128 hexadecimal digits), got {key!r}")
+        return f"{int(key, 16) ^ int(self._mask[: len(key)], 16):0{len(key)}x}"
 
     def get(self, key: str, token_ids: Sequence[int]) -> SegmentKV | None:
         block = self.store.get(self.key(key), token_ids)
@@ -45,10 +51,10 @@ class ScopedStore(Store):
         return isinstance(key, str) and self.key(key) in self.store
 
     def entries(self) -> Iterator[Entry]:
-        return self.store.entries()
+        return (replace(entry, key=self.key(entry.key)) for entry in self.store.entries())
 
     def keys(self) -> Iterator[str]:
-        return self.store.keys()
+        return map(self.key, self.store.keys())
 
     @property
     def nbytes(self) -> int:

@@ -59,21 +59,16 @@ def shared_attention(
         ``[B, H, T, D]``, in the query's dtype. There is no gradient.
 
     Raises:
-        ShapeError: shapes that do not fit together, or a token that sees no key of its own.
+        ShapeError: shapes that do not fit together, a token that sees no key of its own, or parts that do not cover the context.
 
     Example:
         >>> q, k, v = torch.randn(2, 4, 1, 8), torch.randn(2, 2, 3, 8), torch.randn(2, 2, 3, 8)
         >>> shared_attention(q, k, v, torch.randn(2, 50, 8), torch.randn(2, 50, 8), torch.ones(2, 1, 3, dtype=torch.bool)).shape
         torch.Size([2, 4, 1, 8])
     """
+    _check(query, key, value, shared_key, shared_value, mask, parts)
     batch, heads, tokens, dim = query.shape
-    kv_heads, own = key.shape[1], key.shape[2]
-    if tuple(mask.shape) != (batch, tokens, own) or mask.dtype != torch.bool:
-        raise ShapeError(f"expected a boolean mask of {[batch, tokens, own]} (rows, new tokens, own keys), got {mask.dtype} of {list(mask.shape)}")
-    if shared_key.shape != shared_value.shape or shared_key.shape[0] != kv_heads or shared_key.shape[2] != dim or heads % kv_heads:
-        raise ShapeError(f"expected shared keys and values of [{kv_heads}, N, {dim}], got {list(shared_key.shape)} and {list(shared_value.shape)} for {heads} query heads")
-    if not bool(mask.any(-1).all()):
-        raise ShapeError("every token must see at least one of its row's own keys (itself, say): a row without any has no softmax")
+    kv_heads = key.shape[1]
     scale = dim**-0.5 if scale is None else scale
     attend = _flash if softcap is None and query.device.type == "cpu" else _spelled
     with torch.no_grad():
@@ -101,6 +96,25 @@ def shared_weights(query: Tensor, key: Tensor, shared_key: Tensor, mask: Tensor,
     own = logits(last, key.to(work), scale, softcap).flatten(1, 2)[:, :, 0].masked_fill(~mask[:, None, -1], -torch.inf)
     shared = logits(last, shared_key[None].to(work), scale, softcap).flatten(1, 2)[:, :, 0]
     return torch.cat((shared, own), dim=-1).softmax(-1)[..., : shared.shape[-1]].float()
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor, shared_key: Tensor, shared_value: Tensor, mask: Tensor, parts: Sequence[SharedPart] | None) -> None:
+    if query.dim() != 4 or key.dim() != 4:
+        raise ShapeError(f"expected query [B, H, T, D] and key [B, H_kv, S, D], got {list(query.shape)} and {list(key.shape)}")
+    batch, heads, tokens, dim = query.shape
+    kv_heads, own = key.shape[1:3]
+    expected = (batch, kv_heads, own, dim)
+    if key.shape != expected or value.shape != expected:
+        raise ShapeError(f"expected the rows' own keys and values of {list(expected)} for this query, got {list(key.shape)} and {list(value.shape)}")
+    if mask.shape != (batch, tokens, own) or mask.dtype != torch.bool:
+        raise ShapeError(f"expected a boolean mask of {[batch, tokens, own]} (rows, new tokens, own keys), got {mask.dtype} of {list(mask.shape)}")
+    if shared_key.shape != shared_value.shape or shared_key.dim() != 3 or shared_key.shape[::2] != (kv_heads, dim) or heads % kv_heads:
+        raise ShapeError(f"expected shared keys and values of [{kv_heads}, N, {dim}], got {list(shared_key.shape)} and {list(shared_value.shape)} for {heads} query heads")
+    if not bool(mask.any(-1).all()):
+        raise ShapeError("every token must see at least one of its row's own keys (itself, say): a row without any has no softmax")
+    edges = [0, *(edge for part in parts for edge in (part.start, part.stop)), shared_key.shape[1]] if parts is not None else []
+    if edges[::2] != edges[1::2] or edges != sorted(edges):
+        raise ShapeError(f"the parts must cover the {shared_key.shape[1]} shared keys once, in order, got {[(part.start, part.stop) for part in parts or ()]}")
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, softcap: float | None, temperature: float = 1.0) -> tuple[Tensor, Tensor]:

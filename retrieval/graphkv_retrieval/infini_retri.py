@@ -98,7 +98,7 @@ class InfiniRetri(Strategy):
         options = choose(model, window=window, top_tokens=top_tokens, phrase=phrase, layers=layers, heads=heads, rows=rows, windows_at_once=windows_at_once)
         read = _checked_reading(read, neighbours, hops)
         tokens = engine.reader.read(documents, questions, request.prefix, answer_prefix=request.answer_prefix)
-        budget = _room(model, tokens, options, budget)
+        budget = room(model, tokens, options, budget)
         config = decoding(model, len(tokens.prefix) + max(map(len, tokens.questions)) + 1, request.max_new_tokens, request.stop, request.generation_config)
         longest = min(options.window, budget)  # the best sentence always has room
         text = find_sentences(model.tokenizer, tokens.segments, longest)
@@ -148,7 +148,7 @@ def _checked_reading(read: str | None, neighbours: str, hops: int) -> str:
     return read or (PLAIN if neighbours == "none" else "graph")
 
 
-def _room(model: GraphModel, tokens: Tokens, options: Options, budget: int | None) -> int:
+def room(model: GraphModel, tokens: Tokens, options: Options, budget: int | None) -> int:
     """Tokens that may be kept. Raises LengthError if prefix, kept sentences, a window and the longest question are more than the model's window."""
     if budget is not None:
         check_count("budget", budget)

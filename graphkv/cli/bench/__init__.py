@@ -15,6 +15,7 @@ from graphkv.cli.bench.passkey import passkey
 from graphkv.cli.bench.retrieval import retrieval
 from graphkv.cli.bench.retrieval_scale import retrieval_scale
 from graphkv.cli.bench.ruler import ruler
+from graphkv.cli.bench.serving import serving
 from graphkv.cli.bench.store_size import store_size
 from graphkv.cli.bench.strategies import strategies
 from graphkv.cli.bench.ttft import ttft
@@ -32,6 +33,7 @@ app.command("passkey")(guarded(passkey))
 app.command("retrieval")(guarded(retrieval))
 app.command("retrieval-scale")(guarded(retrieval_scale))
 app.command("ruler")(guarded(ruler))
+app.command("serving")(guarded(serving))
 app.command("store-size")(guarded(store_size))
 app.command("strategies")(guarded(strategies))
 app.command("ttft")(guarded(ttft))
