@@ -12,6 +12,7 @@ import graphkv.citations
 from graphkv import Citation, GraphKV, Segment, SegmentGraph
 from graphkv.citations import LEAST, by_segment, citations_of, watched_heads
 from graphkv.cli.demo import read_demo
+from graphkv.generate import TextStream
 from graphkv.scheduler import Scheduler
 from graphkv_benchmarks.citation_world import rows
 from graphkv_retrieval.head_file import saved_heads
@@ -63,6 +64,7 @@ def test_a_word_goes_by_its_token_that_looked_hardest() -> None:
     # A token over a border counts for both words; one that shows nothing, for none.
     assert cited("Ada Fumrel", [{"source": 0.9}, {"other": 0.8}, {"other": 0.4}], [1, 5, 10]) == [("Ada", ["source"]), ("Fumrel", ["other"])]
     assert cited("Ada", [{"other": 0.99}, {"source": 0.5}], [0, 3]) == [("Ada", ["source"])]
+    assert cited("Ada", [{"source": 0.5}, {"other": 0.99}, {}], [2, 2, 3]) == [("Ada", ["source"])]
 
 
 def test_a_second_segment_is_named_that_was_looked_at_half_as_much() -> None:
@@ -95,6 +97,17 @@ def test_short_words_alone_say_nothing(text: str, says: bool) -> None:
 def test_a_stop_string_and_what_follows_it_are_no_words() -> None:
     """`reach` ends with the text: tokens behind it have looked at nothing that is shown."""
     assert cited("Ada", [{"source": 0.9}, {"other": 0.99}], [3, 3]) == [("Ada", ["source"])]
+
+
+@pytest.mark.parametrize("stops", [(), (" in",)])
+def test_how_far_the_text_reaches_after_each_token(stops: tuple[str, ...]) -> None:
+    """White space in front is left out, as in the answer; with a stop string nothing behind it is counted."""
+    engine = GraphKV.from_pretrained()
+    tokens, text = engine.reader.ids(" Ada Fumrel in 2011."), TextStream(engine.model, stops)
+    for token in tokens:
+        text.push(token)
+    whole = [engine.model.tokenizer.decode(list(tokens[: n + 1])).lstrip() for n in range(len(tokens))]
+    assert whole[-1] == "Ada Fumrel in 2011." and text.reach == [len(part if not stops else part.partition(" in")[0]) for part in whole]
 
 
 def test_shares_of_blocks_are_summed_by_segment() -> None:

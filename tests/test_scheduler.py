@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import tiny_engine
+from helpers import random_graph, tiny_engine
 from scheduler_helpers import DOCUMENTS, OTHERS, SECONDS, Forwards, question
 
 from graphkv import LAYOUTS, Answer, GraphKV, SegmentGraph
@@ -97,6 +97,14 @@ def test_every_layout(layout: str) -> None:
             assert same(answer, engine.ask(DOCUMENTS, text, layout=layout, max_new_tokens=7, **options))
             timings = answer.timings
             assert 0 < timings.plan < timings.first_token <= timings.total and timings.encode + timings.assemble <= timings.first_token
+
+
+def test_contexts_that_are_weighed_otherwise_are_others() -> None:
+    engine = tiny_engine()
+    with Scheduler(fresh(engine)) as scheduler:
+        for options in ({"temperature": 0.4, "scale": 0.8}, {"temperature": 0.4, "scale": 0.3}, {"temperature": 0.9, "scale": 0.8}, {}):
+            answer = scheduler.ask(question(engine, DOCUMENTS, layout="ape", options=options, max_new_tokens=7))
+            assert same(answer, engine.ask(DOCUMENTS, "Which?", layout="ape", max_new_tokens=7, **options)) and answer.tokens_exact == 0
 
 
 def test_long_documents_are_cut_as_ask_cuts_them() -> None:
@@ -204,6 +212,14 @@ def test_contexts_are_forgotten_when_their_memory_is_used_up() -> None:
         for documents in (DOCUMENTS, OTHERS, DOCUMENTS):
             answer = scheduler.ask(question(engine, documents, max_new_tokens=1))
         assert answer.tokens_exact == one and scheduler.stats().contexts == 2
+
+
+def test_the_context_that_was_read_longest_ago_is_forgotten_first() -> None:
+    engine = tiny_engine()
+    sets = [random_graph({"a": 30}, [], seed=seed) for seed in range(3)]
+    with Scheduler(engine, context_bytes=2 * 30 * 2 * 2 * 2 * 16 * 4) as scheduler:
+        exact = [scheduler.ask(Question(ChatPrompt((), (1, 2)), sets[n], sampling=Sampling(max_new_tokens=1))).tokens_exact for n in (0, 1, 0, 2, 0, 2, 1, 2, 0)]
+    assert exact == [0, 0, 30, 0, 30, 30, 0, 30, 0]
 
 
 @pytest.mark.parametrize("scopes", [("", "a"), ("a", ""), ("a", "b")])

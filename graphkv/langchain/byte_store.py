@@ -144,7 +144,7 @@ class _Values:
     def __init__(self, folder: Folder, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
         self._lock = threading.Lock()
-        self._sizes: dict[str, int] | None = None  # of the files, as far as this object knows
+        self._sizes: dict[str, int] | None = None  # of the files that this object has seen; counted anew before anything is refused
 
     def get(self, key: str) -> bytes | None:
         name, encoded = _name(key), _encoded(key)
@@ -176,11 +176,8 @@ class _Values:
 
     def remove(self, key: str) -> None:
         self.folder.must_write()
-        name = _name(key)
-        with self._lock, _os_errors(self.folder, "remove a value"):
-            self.folder.files.remove(name)
-            if self._sizes is not None:
-                self._sizes.pop(name, None)
+        with _os_errors(self.folder, "remove a value"):
+            self.folder.files.remove(_name(key))
 
     def names(self) -> Iterator[str]:
         with _os_errors(self.folder, "be read"):

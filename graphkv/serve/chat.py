@@ -23,7 +23,9 @@ from graphkv.strategy import Answer
 router = APIRouter(tags=["chat"])
 
 
-_STREAM: dict[int | str, dict[str, Any]] = {200: {"description": "A completion, or with `stream` its chunks as server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A completion, or with `stream` its chunks as server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
 
 
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses={**responses(400, 401, 404, 429, 503, 504), **_STREAM})

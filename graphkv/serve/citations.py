@@ -33,7 +33,7 @@ def _source(id: str, share: float, graph: SegmentGraph) -> CitationSource:
     segment = graph[id]
     text = segment.text or ""
     known = {"id": id, "text": text if len(text) <= SHOWN else text[:SHOWN] + "…"} | ({"title": segment.title} if segment.title else {})
-    return CitationSource(type="document", id=id, score=round(share, 4), document=CitedDocument(**known))
+    return CitationSource(type="document", id=id, score=min(1.0, round(share, 4)), document=CitedDocument(**known))
 
 
 def by_document(shares: Mapping[str, float], graph: SegmentGraph) -> dict[str, float]:

@@ -25,28 +25,31 @@ class Open(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
+_STRING: dict[str, Any] = {"type": "string"}
+_STRINGS: dict[str, Any] = {"type": "array", "items": _STRING}
+_MAYBE: dict[str, Any] = {"type": ["string", "null"]}
 _DOCUMENT: dict[str, Any] = {
     "anyOf": [
         {"type": "string", "minLength": 1, "description": "Bare text, as Cohere takes it."},
         {
             "type": "object",
             "description": "As vLLM and chat templates take it. `sources` (or `cites`) are ids of the documents that this one reads.",
-            "properties": {"id": {"type": "string"}, "title": {"type": ["string", "null"]}, "text": {"type": "string"}, "sources": {"type": "array", "items": {"type": "string"}}},
+            "properties": {"id": _STRING, "title": _MAYBE, "text": _STRING, "sources": _STRINGS},
             "required": ["text"],
         },
         {
             "type": "object",
-            "description": "As Cohere takes it: `data` is text, or fields of which title and text (or snippet) are the document's; the others stand in front of the text.",
-            "properties": {"id": {"type": "string"}, "data": {"type": ["string", "object"]}, "sources": {"type": "array", "items": {"type": "string"}}},
+            "description": "As Cohere takes it: `data` is text, or fields; title and text (or snippet) are the document's, the others stand in front of the text.",
+            "properties": {"id": _STRING, "data": {"type": ["string", "object"]}, "sources": _STRINGS},
             "required": ["data"],
         },
         {
             "type": "object",
             "description": "As Anthropic takes it; also as a block of a user's message. Sources of type text and content are read.",
-            "properties": {"type": {"const": "document"}, "source": {"type": "object"}, "title": {"type": ["string", "null"]}, "context": {"type": ["string", "null"]}},
+            "properties": {"type": {"const": "document"}, "source": {"type": "object"}, "title": _MAYBE, "context": _MAYBE},
             "required": ["source"],
         },
-        {"type": "object", "description": "A document of the library, by its id.", "properties": {"id": {"type": "string"}}, "required": ["id"], "additionalProperties": False},
+        {"type": "object", "description": "A document of the library, by its id.", "properties": {"id": _STRING}, "required": ["id"], "additionalProperties": False},
     ]
 }
 _EDGE: dict[str, Any] = {
@@ -107,10 +110,14 @@ class StreamOptions(Open):
     include_usage: bool | None = None
 
 
+def _upper(mode: object) -> object:
+    return mode.upper() if isinstance(mode, str) else mode
+
+
 class CitationOptions(Open):
     """Of Cohere's: whether citations are wanted. Every mode but the two that say no says yes."""
 
-    mode: Annotated[Literal["ENABLED", "FAST", "ACCURATE", "DISABLED", "OFF"], BeforeValidator(lambda mode: mode.upper() if isinstance(mode, str) else mode)] = "ENABLED"
+    mode: Annotated[Literal["ENABLED", "FAST", "ACCURATE", "DISABLED", "OFF"], BeforeValidator(_upper)] = "ENABLED"
 
     @property
     def wanted(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -46,9 +47,13 @@ async def test_the_answer_streams(chain: Runnable[Any, Any], edge_question: tupl
     assert await chain.ainvoke(question) == whole
 
 
-async def test_batches(chain: Runnable[Any, Any], questions: dict[str, str]) -> None:
-    answers = [out["answer"] for out in chain.batch([*questions])]
-    assert answers == [out["answer"] for out in await chain.abatch([*questions])] == [*questions.values()]
+async def test_batches_go_together(chain: Runnable[Any, Any], scheduler: Scheduler, questions: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's question enters the queue before everybody's is there."""
+    asked, answers = [*questions] * 8, [*questions.values()] * 8
+    assert [out["answer"] for out in await chain.abatch(asked)] == answers
+    submit, here = scheduler.submit, threading.Barrier(len(asked))
+    monkeypatch.setattr(scheduler, "submit", lambda *given: here.wait(timeout=30) < 0 or submit(*given))
+    assert [out["answer"] for out in chain.batch(asked)] == answers
 
 
 def test_where_nothing_is_found_the_model_just_answers(chain: Runnable[Any, Any]) -> None:

@@ -46,10 +46,19 @@ FORMS = {
         "author: Ada\nyear: 1999\nIt rains.",
     ),
     "cohere, no text": ({"data": {"author": "Ada", "none": None}}, None, None, "author: Ada"),
-    "anthropic, text": ({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "It rains."}, "title": "Weather"}, None, "Weather", "It rains."),
+    "anthropic, text": (
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "It rains."}, "title": "Weather"},
+        None,
+        "Weather",
+        "It rains.",
+    ),
     "anthropic, context": ({"type": "document", "source": {"type": "text", "data": "It rains."}, "context": "From a diary."}, None, None, "From a diary.\nIt rains."),
     "anthropic, content": (
-        {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "It rains."}, {"type": "text", "text": "It pours."}]}, "citations": {"enabled": True}},
+        {
+            "type": "document",
+            "source": {"type": "content", "content": [{"type": "text", "text": "It rains."}, {"type": "text", "text": "It pours."}]},
+            "citations": {"enabled": True},
+        },
         None,
         None,
         "It rains.\nIt pours.",
