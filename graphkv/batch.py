@@ -27,6 +27,9 @@ from graphkv.shared import Looks, SharedReading
 _TOKENS, _PAIRS = 4096, 2**24
 """Tokens of questions, and pairs of them in a mask, that one forward takes: questions beyond it are read in several."""
 
+_KEPT = 16
+"""Parts of the context whose share is kept for every token."""
+
 
 @dataclass(eq=False)
 class Row:
@@ -34,7 +37,7 @@ class Row:
 
     Attributes:
         question: its token ids. sampling: how tokens are chosen. limit: the most new tokens. ends: ids that end it.
-        text: what has been written. looks: for every token that was written, its attention on each part of the context.
+        text: what has been written. looks: for every token that was written, its attention on the parts of the context that had most of it.
         finish_reason: ``"stop"`` or ``"length"`` once it has ended.
     """
 
@@ -43,7 +46,7 @@ class Row:
     limit: int
     ends: frozenset[int]
     text: TextStream
-    looks: list[list[float]] = field(default_factory=list)
+    looks: list[dict[int, float]] = field(default_factory=list)
     finish_reason: str | None = None
 
     def __post_init__(self) -> None:
@@ -144,15 +147,14 @@ class RunningBatch:
 
     def _forward(
         self, ids: Tensor, positions: Tensor, mask: Tensor, tails: Sequence[tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], list[list[float]] | None]:
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], list[dict[int, float]] | None]:
         device = self.model.device
         looks = Looks(self.heads, self.groups, self.count) if self.groups is not None and self.heads and self.count else None
         reading = SharedReading(self.context.keys, self.context.values, mask.to(device), self.context.reweigh, looks)
         logits, tails = self.model.step(reading, ids.to(device), positions.to(device), tails)
-        shares: list[list[float]] | None = None if looks is None or looks.shares is None else looks.shares.tolist()
-        return logits, list(tails), shares
+        return logits, list(tails), None if looks is None or looks.shares is None else _largest(looks.shares)
 
-    def _choose(self, rows: Sequence[Row], logits: Tensor, looks: list[list[float]] | None) -> list[str]:
+    def _choose(self, rows: Sequence[Row], logits: Tensor, looks: list[dict[int, float]] | None) -> list[str]:
         shown = []
         tokens = next_tokens(logits, [row.sampling for row in rows], [row.generator for row in rows])
         for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
@@ -172,6 +174,12 @@ class RunningBatch:
             (torch.cat((_widened(old_keys, width), _widened(keys, width))), torch.cat((_widened(old_values, width), _widened(values, width))))
             for (old_keys, old_values), (keys, values) in zip(self._tails, tails, strict=True)
         ]
+
+
+def _largest(shares: Tensor) -> list[dict[int, float]]:
+    """Of ``[B, count]`` the few largest of each row, largest first: what a long answer over thousands of segments can keep."""
+    values, parts = shares.topk(min(_KEPT, shares.shape[1]), dim=-1)
+    return [dict(zip(of, much, strict=True)) for of, much in zip(parts.tolist(), values.tolist(), strict=True)]
 
 
 def _widened(x: Tensor, width: int) -> Tensor:

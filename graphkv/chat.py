@@ -6,6 +6,7 @@ conversation of one question is exactly the prompt of :meth:`graphkv.GraphKV.ask
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,7 @@ def _by_plain_template(engine: GraphKV, system: str, turns: Sequence[str]) -> tu
 
 def _by_chat_template(engine: GraphKV, system: str, turns: Sequence[str], documents: bool) -> tuple[list[Piece], list[Piece]] | None:
     """The chat template is filled with marks in place of what people wrote, and cut at the marks. None if one of them does not come out, or twice."""
-    mark = _marks(engine, [system, *turns])
+    mark = _mark()
     place = f"{mark}D."  # where the documents stand
     own = documents and engine.template.origin == "documents"  # the template has a place for documents
     contents = [f"{mark}{number}." for number in range(len(turns))]
@@ -123,12 +124,9 @@ def _by_chat_template(engine: GraphKV, system: str, turns: Sequence[str], docume
     return None
 
 
-def _marks(engine: GraphKV, texts: Sequence[str]) -> str:
-    """The beginning of every mark: a word that nobody wrote."""
-    mark = "GKV"
-    while any(mark in text for text in (*texts, engine.template.prefix, engine.template.question)):
-        mark += "V"
-    return mark
+def _mark() -> str:
+    """The beginning of every mark: a word that nobody can have written."""
+    return f"GKV{secrets.token_hex(12)}"
 
 
 def _without_documents(engine: GraphKV, text: str, shown: Sequence[Mapping[str, Any]], place: str) -> str | None:

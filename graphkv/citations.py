@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -15,6 +16,9 @@ LEAST = 0.3
 _BESIDE = 0.5
 """A second segment is named too if it had at least this much of the first one's share."""
 
+_LOOKED_THROUGH = 256
+"""Segments in which words are looked for, from the one that was looked at backwards."""
+
 
 def watched_heads(engine: GraphKV) -> dict[int, tuple[int, ...]]:
     """Layer → heads that tell which segment an answer is copied from: the model's saved retrieval heads (``graphkv heads``), else all heads of its upper half."""
@@ -27,16 +31,16 @@ def watched_heads(engine: GraphKV) -> dict[int, tuple[int, ...]]:
     return {layer: tuple(range(heads)) for layer in range(layers // 2, layers)}
 
 
-def by_segment(looks: Sequence[float], segments: Sequence[str]) -> dict[str, float]:
-    """Shares of blocks as shares of segments, largest first.
+def by_segment(looks: Mapping[int, float], segments: Sequence[str]) -> dict[str, float]:
+    """Shares of blocks, by their number, as shares of segments, largest first.
 
     Example:
-        >>> by_segment([0.1, 0.2, 0.5], ["a", "b", "a"])
+        >>> by_segment({2: 0.5, 1: 0.2, 0: 0.1}, ["a", "b", "a"])
         {'a': 0.6, 'b': 0.2}
     """
     found: dict[str, float] = {}
-    for share, segment in zip(looks, segments, strict=True):
-        found[segment] = found.get(segment, 0.0) + share
+    for block, share in looks.items():
+        found[segments[block]] = found.get(segments[block], 0.0) + share
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
@@ -56,8 +60,7 @@ def citations_of(text: str, reach: Sequence[int], looks: Sequence[Mapping[str, f
         >>> citations_of("by Ada", [2, 4, 6], [{"p": 0.1}, {"p": 0.9}, {"p": 0.2}], graph)
         (Citation(start=3, end=6, text='Ada', segments=(('p', 0.9),)),)
     """
-    words = [(start, end, _best(start, end, reach, looks)) for start, end in _words(text)]
-    found = []
+    words, found, holds = _looked(_words(text), reach, looks), [], _Texts(graph)
     for top, run in groupby(words, key=lambda word: next(iter(word[2]), None)):
         spans = list(run)
         start, end = spans[0][0], spans[-1][1]
@@ -68,7 +71,7 @@ def citations_of(text: str, reach: Sequence[int], looks: Sequence[Mapping[str, f
             for segment, share in found_in.items():
                 shares[segment] = max(share, shares.get(segment, 0.0))
         kept = {segment: round(share, 4) for segment, share in sorted(shares.items(), key=lambda item: -item[1]) if share >= _BESIDE * shares[top]}
-        through = {source: kept[top] for source in _nearest(graph, top, words_here) if source != top}
+        through = {source: kept[top] for source in holds.nearest(top, words_here) if source != top}
         found.append(Citation(start, end, words_here, tuple({**through, **{k: v for k, v in kept.items() if k not in through}}.items())))
     return tuple(found)
 
@@ -78,21 +81,29 @@ def _says_something(words: str) -> bool:
     return any(len(word) >= 4 or any(c.isdigit() or c.isupper() or ord(c) > 0x2E80 for c in word) for word in words.split())
 
 
-def _holds(graph: SegmentGraph, id: str, words: str) -> bool:
-    segment = graph[id]
-    stripped = words.strip(" .,;:!?\"'()[]").casefold()
-    return bool(stripped) and stripped in f"{segment.title or ''} {segment.text or ''}".casefold()
+class _Texts:
+    """Where words stand. Each text is looked at in lower case once, however many words are looked for."""
 
+    def __init__(self, graph: SegmentGraph) -> None:
+        self.graph = graph
+        self._texts: dict[str, str] = {}
 
-def _nearest(graph: SegmentGraph, id: str, words: str) -> list[str]:
-    """The segments that hold the words: this one, else those of its sources that do, else of their sources, and so on; none if the words stand nowhere behind it."""
-    seen, level = {id}, [id]
-    while level:
-        if found := [segment for segment in level if _holds(graph, segment, words)]:
-            return found
-        level = list(dict.fromkeys(source for segment in level for source in graph.sources(segment) if source not in seen))
-        seen.update(level)
-    return []
+    def nearest(self, id: str, words: str) -> list[str]:
+        """The segments that hold the words: this one, else those of its sources that do, else of their sources, and so on as far as a few hundred; none if the words stand nowhere there."""
+        wanted = words.strip(" .,;:!?\"'()[]").casefold()
+        seen, level = {id}, [id]
+        while wanted and level and len(seen) <= _LOOKED_THROUGH:
+            if found := [segment for segment in level if wanted in self._text(segment)]:
+                return found
+            level = list(dict.fromkeys(source for segment in level for source in self.graph.sources(segment) if source not in seen))
+            seen.update(level)
+        return []
+
+    def _text(self, id: str) -> str:
+        if id not in self._texts:
+            segment = self.graph[id]
+            self._texts[id] = f"{segment.title or ''} {segment.text or ''}".casefold()
+        return self._texts[id]
 
 
 def _words(text: str) -> list[tuple[int, int]]:
@@ -107,12 +118,24 @@ def _words(text: str) -> list[tuple[int, int]]:
     return words
 
 
-def _best(start: int, end: int, reach: Sequence[int], looks: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """The shares of the token, among those that wrote into [start, end), whose first segment has most; empty if that is too little."""
-    before = 0
-    best: Mapping[str, float] = {}
+def _looked(
+    words: Sequence[tuple[int, int]], reach: Sequence[int], looks: Sequence[Mapping[str, float]]
+) -> list[tuple[int, int, Mapping[str, float]]]:
+    """Each word with the shares of the token, among those that wrote into it, whose first segment has most; with none if that is too little."""
+    spans, before = [], 0  # (first character, behind the last, shares) of every token that wrote some
     for after, shares in zip(reach, looks, strict=False):
-        if after > start and before < end and after > before and shares and max(shares.values()) > max(best.values(), default=0.0):
-            best = shares
+        if after > before and shares:
+            spans.append((before, after, shares))
         before = max(before, after)
-    return best if max(best.values(), default=0.0) >= LEAST else {}
+    found, token = [], 0
+    for start, end in words:
+        while token < len(spans) and spans[token][1] <= start:
+            token += 1
+        writing = itertools.takewhile(lambda span: span[0] < end, itertools.islice(spans, token, None))  # noqa: B023 - used up before `end` changes
+        best = max((shares for _, _, shares in writing), key=_most, default={})
+        found.append((start, end, best if _most(best) >= LEAST else {}))
+    return found
+
+
+def _most(shares: Mapping[str, float]) -> float:
+    return max(shares.values(), default=0.0)

@@ -52,6 +52,7 @@ def encode_context(
     batch_tokens: int = 4096,
     progress: Progress | None = None,
     must_store: bool = False,
+    between: Callable[[], None] | None = None,
 ) -> EncodedContext:
     """Fetch each block from the store or encode it, sources before targets.
 
@@ -61,6 +62,7 @@ def encode_context(
     Args:
         tokens: token ids of each segment, by id. prefix: token ids of the prefix.
         progress: called after every forward.
+        between: called after every forward, and after every block that was fetched: for those who have other things to do, or give up by an error.
         must_store: whether it is an error if a block cannot be kept. If not, a StoreWarning says so, and the context is right all the same.
 
     Raises:
@@ -73,6 +75,8 @@ def encode_context(
     for key, token_ids in zip(keys, ids, strict=True):
         if key not in found and (hit := store.get(key, token_ids)) is not None:
             found[key] = hit.to(devices)
+            if between:
+                between()
     reused = tuple(key in found for key in keys)
     missing = encoding_order(layout, keys, found)
     total, done, keeper = sum(len(ids[i]) for i in missing), 0, Keeper(store, must_store)
@@ -82,6 +86,8 @@ def encode_context(
         done += sum(len(ids[i]) for i in batch)
         if progress:
             progress(done, total)
+        if between:
+            between()
     tokens_reused = sum(len(t) for t, hit in zip(ids, reused, strict=True) if hit)
     return EncodedContext(layout, tuple(found[key] for key in keys), reused, tokens_reused, total)
 

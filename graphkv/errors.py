@@ -66,11 +66,11 @@ class StoreError(GraphKVError):
 
 
 class BusyError(GraphKVError):
-    """The queue of questions is full, or takes no more; `retry_after` is how many seconds it is likely to take until there is room."""
+    """The queue of questions is full, or (`closing`) takes no more; `retry_after` is how many seconds it is likely to take until there is room."""
 
-    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+    def __init__(self, message: str, *, retry_after: float = 1.0, closing: bool = False) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.closing = retry_after, closing
 
 
 class CancelledError(GraphKVError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -206,20 +206,23 @@ def stream(model: GraphModel, context: AssembledContext, question: Sequence[int]
         thread.join()
 
 
-def score(model: GraphModel, context: AssembledContext, question: Sequence[int], continuations: Sequence[Sequence[int]], batch_size: int) -> list[Score]:
-    """Log-likelihood of each continuation after the question, natural log, summed over its tokens."""
+def score(model: GraphModel, context: AssembledContext, question: Sequence[int], continuations: Sequence[Sequence[int]], batch_size: int, *, between: Callable[[], None] | None = None) -> list[Score]:
+    """Log-likelihood of each continuation after the question, natural log, summed over its tokens. `between` is called after every forward."""
     scores: list[Score] = []
     for start in range(0, len(continuations), batch_size):
         part = continuations[start : start + batch_size]
         rows = [[*question, *c] for c in part]
         ids, positions, mask = question_batch(model, context, rows)
-        logits = model.answer_logits(model.cache(context.keys, context.values, len(rows)), ids, positions, mask, context.reweigh)
+        keep = max(map(len, part)) + 1  # rows end at the right edge; a large vocabulary makes logits the largest tensor
+        logits = model.answer_logits(model.cache(context.keys, context.values, len(rows)), ids, positions, mask, context.reweigh, keep=keep)
         for row, continuation in enumerate(part):
             n = len(continuation)
             targets = torch.tensor(list(continuation), device=logits.device)
             predicted = logits[row, -n - 1 : -1].float()
             chosen = predicted.log_softmax(-1).gather(-1, targets[:, None]).sum()
             scores.append(Score(float(chosen), tokens=n, is_greedy=bool((predicted.argmax(-1) == targets).all())))
+        if between:
+            between()
     return scores
 
 

@@ -255,11 +255,11 @@ class GraphModel:
         with self.lock, self._attention("graphkv_watch"), torch.inference_mode(), watching(watch):
             self.decoder(input_ids=token_ids.to(self.device), use_cache=False)
 
-    def answer_logits(self, cache: DynamicCache, token_ids: Tensor, positions: Tensor, mask: Tensor, reweigh: Reweigh | None) -> Tensor:
-        """Logits ``[B, T, vocab]`` of questions ``[B, T]`` over a cache of rotated keys; `mask` ``[B, N + T]`` is 0 on padding."""
+    def answer_logits(self, cache: DynamicCache, token_ids: Tensor, positions: Tensor, mask: Tensor, reweigh: Reweigh | None, *, keep: int = 0) -> Tensor:
+        """Logits ``[B, T or keep, vocab]`` of questions ``[B, T]`` over a cache of rotated keys; `mask` ``[B, N + T]`` is 0 on padding."""
         with self.lock, self._answering(reweigh), torch.no_grad():
-            logits: Tensor = self.model(input_ids=token_ids, position_ids=positions, attention_mask=mask, use_cache=True, **{self._cache_keyword: cache}).logits
-        return logits
+            out = self.model(input_ids=token_ids, position_ids=positions, attention_mask=mask, use_cache=True, logits_to_keep=keep, **{self._cache_keyword: cache})
+        return out.logits
 
     def step(self, reading: SharedReading, token_ids: Tensor, positions: Tensor, tails: Sequence[Any] = ()) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """New tokens ``[B, T]`` of several rows over one context: logits ``[B, vocab]`` behind the last, and the rows' own keys and values.

@@ -132,7 +132,9 @@ def _plain(tokenizer: Any) -> Any:
     with _COPYING:
         copied = _PLAIN_COPIES.get(tokenizer)
         if copied is None or len(copied) != len(tokenizer):  # tokens have been added since
-            copied = _PLAIN_COPIES[tokenizer] = copy.deepcopy(tokenizer)
+            copied = copy.deepcopy(tokenizer)
+            copied("a", split_special_tokens=True)  # told now, so that two threads do not tell it at once
+            _PLAIN_COPIES[tokenizer] = copied
     return copied
 
 

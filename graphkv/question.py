@@ -26,6 +26,13 @@ from graphkv.window import check_window
 
 DEFAULT_NEW_TOKENS = 64
 
+Lane = tuple[str, int]
+"""Questions whose answers are written together: the context's name, and the power of two that a question's length is below. Rows are padded to the longest, and
+a question of ten thousand words is not to make fifty short ones as long."""
+
+_SHORT = 8
+"""Questions of up to 256 tokens share a lane."""
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
@@ -89,6 +96,11 @@ class Prepared:
     limit: int
     seconds: float
 
+    @property
+    def lane(self) -> Lane:
+        """Which answers it is written with."""
+        return self.name, max(_SHORT, (len(self.question) - 1).bit_length())
+
 
 @dataclass(frozen=True, eq=False)
 class ReadyContext:
@@ -125,7 +137,7 @@ def prepare(engine: GraphKV, question: Question, *, answered: bool = True, more:
     if question.documents is None:
         if question.prompt.prefix:
             raise InputError("without documents the whole prompt belongs into the question: chat_prompt(..., documents=False)")
-        laid, used, name = None, len(asked), ""
+        laid, used, name = None, len(asked), f"no documents|{question.scope}"
     else:
         laid, name = _lay_out(engine, question, question.documents, asked)
         used = laid.layout.question.answer_position + len(asked)

@@ -32,11 +32,14 @@ from graphkv.engine import GraphKV
 from graphkv.errors import BusyError, CancelledError, InputError, check_count
 from graphkv.generate import TextStream, end_tokens, score
 from graphkv.graph import SegmentGraph
-from graphkv.question import Question, ReadyContext, empty_context, prepare, ready_context
+from graphkv.question import Lane, Question, ReadyContext, empty_context, prepare, ready_context
 from graphkv.strategy import Answer, Score, Timings
 from graphkv.ticket import Piece, Ticket
 
 __all__ = ["Piece", "Question", "Scheduler", "Stats", "Ticket"]
+
+_PATIENCE = 0.02
+"""Seconds that a context may be worked on at a stretch while answers are being written over others; forwards are longer by themselves."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,13 @@ class Scheduler:
         self.engine, self.max_waiting, self.max_rows, self.context_bytes = engine, max_waiting, max_rows, context_bytes
         self.heads = heads if heads is not None else watched_heads(engine)
         self._waiting: deque[Ticket] = deque()
-        self._batches: dict[str, RunningBatch] = {}
+        self._batches: dict[Lane, RunningBatch] = {}
         self._running: dict[Row, Ticket] = {}
         self._contexts: OrderedDict[str, ReadyContext] = OrderedDict()
         self._changed = threading.Condition()
         self._closing = self._aborting = False
         self._ends = end_tokens(engine.model.generation_config(None, {}).eos_token_id)
+        self._stepped = 0.0  # when the last round of tokens ended
         self._seconds = 1.0  # how long an answer takes, lately
         self._thread = threading.Thread(target=self._run, name="graphkv-scheduler", daemon=True)
         self._thread.start()
@@ -134,6 +138,7 @@ class Scheduler:
         prefix = self.engine.reader.ids(self.engine.template.prefix)
         question = Question(ChatPrompt(prefix, ()), documents, layout, options or {}, scope=scope)
         ticket = Ticket(prepare(self.engine, question, answered=False), work=lambda ticket, _: (ticket.tokens_reused, ticket.tokens_computed))
+        ticket.must_store = True  # it is all that is wanted
         return self._enter(ticket).future
 
     def score(self, question: Question, continuations: Sequence[str]) -> Future[list[Score]]:
@@ -144,13 +149,22 @@ class Scheduler:
         if not all(ids):
             raise InputError("every continuation needs at least one token")
         prepared = prepare(self.engine, question, more=max(map(len, ids)))
-        ticket = Ticket(prepared, work=lambda _, ready: score(self.engine.model, ready.context, prepared.question, ids, 16))
+
+        def work(ticket: Ticket, ready: ReadyContext) -> list[Score]:
+            return score(self.engine.model, ready.context, prepared.question, ids, 16, between=lambda: self._between(ticket))
+
+        ticket = Ticket(prepared, work=work)
         return self._enter(ticket).future
 
     def stats(self) -> Stats:
         """How it stands now."""
         with self._changed:
             return Stats(len(self._waiting), len(self._running), len(self._contexts), sum(ready.nbytes for ready in self._contexts.values()))
+
+    @property
+    def alive(self) -> bool:
+        """Whether questions are taken and answered."""
+        return self._thread.is_alive() and not self._closing
 
     def close(self, *, finish: bool = True, timeout: float | None = None) -> None:
         """Take no more questions; answer those that are there, or (``finish=False``, or when `timeout` seconds are over) cancel them."""
@@ -174,7 +188,7 @@ class Scheduler:
     def _enter(self, ticket: Ticket) -> Ticket:
         with self._changed:
             if self._closing:
-                raise BusyError("no more questions are taken: the scheduler is closing", retry_after=5.0)
+                raise BusyError("no more questions are taken: the scheduler is closing", retry_after=5.0, closing=True)
             if len(self._waiting) >= self.max_waiting:
                 wait = min(60.0, max(1.0, self._seconds * len(self._waiting) / self.max_rows))
                 raise BusyError(f"the queue is full: {len(self._waiting)} questions are waiting; try again in {wait:.0f} s", retry_after=wait)
@@ -194,9 +208,11 @@ class Scheduler:
             self._step()
 
     def _between(self, ticket: Ticket) -> None:
-        """Called between two forwards of a context that is being encoded: the others go on."""
+        """Called while a context is fetched, encoded or scored over, as often as may be: the others go on."""
         if self._given_up(ticket):
             raise CancelledError("the question was given up")
+        if time.perf_counter() - self._stepped < _PATIENCE:
+            return
         self._admit(ticket)
         self._step()
 
@@ -206,20 +222,20 @@ class Scheduler:
         Args:
             serving: the one that is being served now, so that no other can be; it has a place if it is a question.
         """
-        joining: dict[str, list[Ticket]] = {}
+        joining: dict[Lane, list[Ticket]] = {}
         other: Ticket | None = None
         gone, left = list[Ticket](), deque[Ticket]()
         with self._changed:
             room = self.max_rows - len(self._running) - (serving is not None and serving.work is None)
             # One context more than fits, at most: what is being read cannot be forgotten.
-            full = bool(self._batches) and sum(self._contexts[name].nbytes for name in self._batches) >= self.context_bytes
+            full = bool(self._batches) and sum(self._contexts[name].nbytes for name in self._read()) >= self.context_bytes
             for ticket in self._waiting:
                 asks, known = ticket.work is None, ticket.prepared.name in self._contexts
                 wants_memory = not known and ticket.prepared.laid is not None
                 if self._given_up(ticket):
                     gone.append(ticket)
-                elif asks and known and room > 0:
-                    joining.setdefault(ticket.prepared.name, []).append(ticket)
+                elif asks and known and room > 0 and self._fits(ticket, joining.get(ticket.prepared.lane, ())):
+                    joining.setdefault(ticket.prepared.lane, []).append(ticket)
                     room -= 1
                 elif not (asks and known) and not (full and wants_memory) and serving is None and other is None and (room > 0 or not asks):
                     other = ticket
@@ -231,13 +247,21 @@ class Scheduler:
             self._waiting = left
         for ticket in gone:
             ticket.reject(CancelledError("the question was given up before its turn"))
-        for name in joining:  # before any of them is read: a context with a batch is not forgotten, even if another's forward fails
-            self._batch(name, self._known(name))
-        for name, tickets in joining.items():
+        for lane in joining:  # before any of them is read: a context with a batch is not forgotten, even if another's forward fails
+            self._batch(lane, self._known(lane[0]))
+        for lane, tickets in joining.items():
             for ticket in tickets:
                 ticket.found_assembled()
-            self._join(self._batches[name], tickets)
+            self._join(self._batches[lane], tickets)
         return other
+
+    def _fits(self, ticket: Ticket, beside: Sequence[Ticket]) -> bool:
+        """Whether a question can be read in one forward with others: as many tokens as a forward of documents has."""
+        return not beside or (len(beside) + 1) * 2 ** ticket.prepared.lane[1] <= self.engine.batch_tokens
+
+    def _read(self) -> set[str]:
+        """The contexts that answers are being written over."""
+        return {name for name, _ in self._batches}
 
     def _serve(self, ticket: Ticket) -> None:
         """A question whose context has to be encoded or fetched first, or other work over a context."""
@@ -246,7 +270,7 @@ class Scheduler:
             if ticket.work is not None:
                 ticket.resolve(ticket.work(ticket, ready))
             else:
-                self._join(self._batch(ticket.prepared.name, ready), [ticket])
+                self._join(self._batch(ticket.prepared.lane, ready), [ticket])
         except Exception as error:  # whatever it is, it is this question's alone: the others go on
             ticket.reject(error)
 
@@ -260,7 +284,7 @@ class Scheduler:
             ready = empty_context()
         else:
             begin = time.perf_counter()
-            settings: dict[str, Any] = {"batch_tokens": self.engine.batch_tokens, "progress": lambda done, total: self._between(ticket)}
+            settings: dict[str, Any] = {"batch_tokens": self.engine.batch_tokens, "between": lambda: self._between(ticket), "must_store": ticket.must_store}
             encoded = encode_context(self.engine.model, laid.store, laid.layout, laid.tokens, laid.prefix, **settings)
             ticket.reused, ticket.tokens_reused, ticket.tokens_computed = encoded.reused, encoded.tokens_reused, encoded.tokens_computed
             middle = time.perf_counter()
@@ -279,53 +303,54 @@ class Scheduler:
     def _make_room(self, newest: str | None = None) -> None:
         """Forget contexts that nobody reads, the least recently used first, until the rest fit into `context_bytes`."""
         with self._changed:
-            held = sum(ready.nbytes for ready in self._contexts.values())
+            held, read = sum(ready.nbytes for ready in self._contexts.values()), self._read()
             for name in list(self._contexts):
                 if held <= self.context_bytes:
                     return
-                if name not in self._batches and name != newest:
+                if name not in read and name != newest:
                     held -= self._contexts.pop(name).nbytes
 
-    def _batch(self, name: str, ready: ReadyContext) -> RunningBatch:
-        """The answers over a context, none of them yet if it is a new one."""
-        if name not in self._batches:
-            self._batches[name] = RunningBatch(self.engine.model, ready.context, heads=self.heads, groups=ready.groups, count=ready.count)
-        return self._batches[name]
+    def _batch(self, lane: Lane, ready: ReadyContext) -> RunningBatch:
+        """The answers of a lane, none of them yet if it is a new one."""
+        if lane not in self._batches:
+            self._batches[lane] = RunningBatch(self.engine.model, ready.context, heads=self.heads, groups=ready.groups, count=ready.count)
+        return self._batches[lane]
 
     def _join(self, batch: RunningBatch, tickets: Sequence[Ticket]) -> None:
         """Their questions are read, as one batch, and their first tokens chosen."""
-        model, name = self.engine.model, tickets[0].prepared.name
+        model, lane = self.engine.model, tickets[0].prepared.lane
         rows = []
         for ticket in tickets:
-            prepared = ticket.prepared
+            prepared, ticket.joined = ticket.prepared, time.perf_counter()
             rows.append(Row(prepared.question, prepared.sampling, prepared.limit, self._ends, TextStream(model, prepared.sampling.stop)))
             self._running[rows[-1]] = ticket
-        self._advance(name, batch, rows, lambda: batch.add(rows))
+        self._advance(lane, batch, rows, lambda: batch.add(rows))
 
     def _step(self) -> None:
         """One more token for every answer."""
-        for name, batch in list(self._batches.items()):
+        for lane, batch in list(self._batches.items()):
             for row in batch.rows:
                 if self._given_up(ticket := self._running[row]):
-                    self._leave(name, batch, [row])
+                    self._leave(lane, batch, [row])
                     ticket.reject(CancelledError("the question was given up"))
             if batch.rows:
-                self._advance(name, batch, list(batch.rows), batch.step)
+                self._advance(lane, batch, list(batch.rows), batch.step)
+        self._stepped = time.perf_counter()
 
-    def _advance(self, name: str, batch: RunningBatch, rows: Sequence[Row], forward: Callable[[], list[str]]) -> None:
+    def _advance(self, lane: Lane, batch: RunningBatch, rows: Sequence[Row], forward: Callable[[], list[str]]) -> None:
         """A forward of `rows`, and what comes of it told to whoever asked."""
         try:
             shown = forward()
         except Exception as error:  # a batch that failed is lost with all its rows; other contexts go on
             lost = list({*rows, *batch.rows})
             tickets = [self._running[row] for row in lost]
-            self._leave(name, batch, lost, all=True)
+            self._leave(lane, batch, lost, all=True)
             for ticket in tickets:
                 ticket.reject(error)
             return
         moment = time.perf_counter()
         tickets = [self._running[row] for row in rows]
-        self._leave(name, batch, [row for row in rows if row.finish_reason is not None])
+        self._leave(lane, batch, [row for row in rows if row.finish_reason is not None])
         for row, text, ticket in zip(rows, shown, tickets, strict=True):
             ticket.first_token = ticket.first_token or moment
             try:
@@ -337,18 +362,18 @@ class Scheduler:
                 ticket.cancel()
                 ticket.reject(error)
 
-    def _leave(self, name: str, batch: RunningBatch, rows: Sequence[Row], all: bool = False) -> None:
+    def _leave(self, lane: Lane, batch: RunningBatch, rows: Sequence[Row], all: bool = False) -> None:
         batch.drop(rows)
         with self._changed:
             for row in rows:
                 del self._running[row]
         if all or not batch.rows:
-            del self._batches[name]
+            del self._batches[lane]
             self._make_room()
 
     def _used(self, ticket: Ticket, row: Row) -> dict[str, float]:
         laid = ticket.prepared.laid
-        if laid is None or not row.looks or len(row.looks) != len(row.text.tokens):
+        if laid is None or not row.looks or row.next in row.ends:  # an end token writes nothing
             return {}
         return {id: round(share, 4) for id, share in by_segment(row.looks[-1], laid.segments).items() if share > 0.05}
 
@@ -359,7 +384,7 @@ class Scheduler:
         first = (ticket.first_token or now) - ticket.submitted
         timings = Timings(prepared.seconds, ticket.encode_seconds, ticket.assemble_seconds, prepared.seconds + first, prepared.seconds + now - ticket.submitted)
         with self._changed:
-            self._seconds += 0.1 * (timings.total - self._seconds)
+            self._seconds += 0.1 * (now - ticket.joined - self._seconds)
         if laid is None:
             return plain_answer(completion, len(prepared.question), timings)
         looks = [by_segment(shares, laid.segments) for shares in row.looks]

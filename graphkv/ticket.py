@@ -32,7 +32,8 @@ class Ticket:
     def __init__(self, prepared: Prepared, listener: Callable[[Piece], None] | None = None, work: Callable[[Ticket, ReadyContext], Any] | None = None) -> None:
         self.future: Future[Any] = Future()
         self.prepared, self.listener, self.work = prepared, listener, work
-        self.submitted = time.perf_counter()
+        self.submitted = self.joined = time.perf_counter()
+        self.must_store = False
         self.cancelled = threading.Event()
         self.reused: tuple[bool, ...] | None = None  # block by block; None: the context stood assembled
         self.tokens_reused = self.tokens_computed = self.tokens_exact = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,37 @@ class Tokens:
     questions: tuple[tuple[int, ...], ...]
 
 
+class _KnownTexts:
+    """Token ids of texts that were read lately, so that a document that comes with every question is tokenised once. Threads may share it."""
+
+    MOST = 500_000
+    """Tokens that are remembered: some 20 MB with their texts."""
+
+    def __init__(self, model: GraphModel) -> None:
+        self._model, self._lock, self._tokens = model, threading.Lock(), 0
+        self._ids: OrderedDict[tuple[int, str | None, str], tuple[int, ...]] = OrderedDict()
+
+    def get(self, title: str | None, text: str) -> tuple[int, ...] | None:
+        with self._lock:
+            key = self._key(title, text)
+            if key in self._ids:
+                self._ids.move_to_end(key)
+            return self._ids.get(key)
+
+    def put(self, title: str | None, text: str, ids: tuple[int, ...]) -> None:
+        with self._lock:
+            key = self._key(title, text)
+            if key in self._ids or len(ids) > self.MOST // 4:
+                return
+            self._ids[key] = ids
+            self._tokens += len(ids)
+            while self._tokens > self.MOST:
+                self._tokens -= len(self._ids.popitem(last=False)[1])
+
+    def _key(self, title: str | None, text: str) -> tuple[int, str | None, str]:
+        return len(self._model.tokenizer or ()), title, text  # a tokenizer that has been given more tokens reads a text otherwise
+
+
 class TokenReader:
     """Tokenises graphs and questions for one model, and remembers the ids of each graph as long as the graph lives.
 
@@ -43,6 +76,7 @@ class TokenReader:
     def __init__(self, model: GraphModel, template: PromptTemplate, max_segment_tokens: int | None = None) -> None:
         self.model, self.template, self.max_segment_tokens = model, template, max_segment_tokens
         self._known: weakref.WeakKeyDictionary[SegmentGraph, dict[str, tuple[int, ...]]] = weakref.WeakKeyDictionary()
+        self._texts = _KnownTexts(model)
         self._parted: weakref.WeakKeyDictionary[SegmentGraph, SegmentGraph] = weakref.WeakKeyDictionary()
 
     def read(self, documents: Documents, questions: Sequence[Text], prefix: Text | None, *, raw: bool = False, answer_prefix: str = "") -> Tokens:
@@ -83,10 +117,14 @@ class TokenReader:
         if segment.tokens is not None:
             return self._check_ids(segment.tokens, f"segment {segment.id!r}")
         text = segment.text or ""
+        title = None if raw else segment.title or ""
+        if (known := self._texts.get(title, text)) is not None:
+            return known
         ids = tokenize(self.model.tokenizer, text) if raw else tokenize_pieces(self.model.tokenizer, self.template.pieces(segment.title, text))
         self._check_ids(ids, f"segment {segment.id!r}")
         if not ids:
             raise DocumentError(f"segment {segment.id!r} has no tokens: the tokenizer made nothing of its text")
+        self._texts.put(title, text, ids)
         return ids
 
     def question(self, question: Text) -> tuple[int, ...]:

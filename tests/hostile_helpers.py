@@ -132,6 +132,17 @@ def no_failures() -> Iterator[None]:
     assert not found, found[:3]
 
 
+@contextlib.contextmanager
+def unharmed_by_it(attacked: Target) -> Iterator[None]:
+    """Afterwards: no failure inside, nothing outside of the store, nothing left to do, the usual answer."""
+    before = attacked.tree()
+    with no_failures():
+        yield
+        wait_until(attacked.idle)
+        assert attacked.ask() == attacked.answer
+    assert attacked.tree() == before
+
+
 def refused(status: int, body: Any) -> str:
     """Checks that this is a refusal: 4xx, and one clear line. Returns that."""
     assert 400 <= status < 500, (status, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import time
 
 import pytest
 from helpers import tiny_engine
@@ -111,10 +112,24 @@ def test_how_far_the_text_reaches_after_each_token(stops: tuple[str, ...]) -> No
 
 
 def test_shares_of_blocks_are_summed_by_segment() -> None:
-    assert by_segment([0.25, 0.5, 0.25], ["a", "b", "a"]) == {"a": 0.5, "b": 0.5}
-    assert list(by_segment([0.1, 0.2, 0.3], ["a", "b", "c"])) == ["c", "b", "a"] and by_segment([], []) == {}
-    with pytest.raises(ValueError, match="zip"):
-        by_segment([0.1], ["a", "b"])
+    assert by_segment({0: 0.25, 1: 0.5, 2: 0.25}, ["a", "b", "a"]) == {"a": 0.5, "b": 0.5}
+    assert list(by_segment({0: 0.1, 1: 0.2, 2: 0.3}, ["a", "b", "c"])) == ["c", "b", "a"] and by_segment({}, []) == {}
+
+
+def test_a_long_answer_is_cited_in_linear_time() -> None:
+    """Four times the words take about four times as long; by pairs of words and tokens it would be sixteen times."""
+    graph = SegmentGraph.from_documents([{"id": f"p{i}", "text": f"Nothing of it {i}. " * 20, "sources": [f"p{i - 1}"] if i else []} for i in range(40)])
+
+    def seconds(words: int) -> float:
+        text = " ".join(f"Word{i}" for i in range(words))
+        reach = [place for place, letter in enumerate(text) if letter == " "] + [len(text)]
+        looks = [{f"p{i % 40}": 0.9} for i in range(words)]
+        begin = time.process_time()
+        assert len(citations_of(text, reach, looks, graph)) == words
+        return time.process_time() - begin
+
+    seconds(100)
+    assert min(seconds(4000) for _ in range(3)) < 9 * min(seconds(1000) for _ in range(3)) + 0.05
 
 
 def test_the_heads_that_are_watched() -> None:

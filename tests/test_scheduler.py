@@ -190,7 +190,7 @@ def test_what_was_reused_and_what_was_computed(tmp_path: Path) -> None:
     again.store = FileStore(tmp_path / "kv")
     with Scheduler(again, context_bytes=0) as scheduler:  # a restart; and nothing stays assembled
         for _ in range(2):
-            assert counts(scheduler.ask(question(again, graph, max_new_tokens=2))) == (total, 0, asked)
+            assert counts(scheduler.ask(question(again, graph, max_new_tokens=5))) == (total, 0, asked)
             assert scheduler.stats().contexts == scheduler.stats().context_bytes == 0
     with Scheduler(tiny_engine()) as scheduler:
         assert counts(scheduler.ask(question(engine, None, max_new_tokens=2))) == (0, 0, asked)

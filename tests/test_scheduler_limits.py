@@ -78,6 +78,14 @@ def test_pieces_are_the_text_and_say_what_was_looked_at() -> None:
             assert any(isinstance(piece, Piece) and piece.used for piece in pieces)
 
 
+def test_a_piece_tells_of_every_segment_that_had_a_twentieth() -> None:
+    engine = tiny_engine()
+    with Scheduler(engine) as scheduler:
+        *pieces, _ = scheduler.stream(question(engine, DOCUMENTS, max_new_tokens=20))
+    shares = [share for piece in pieces if isinstance(piece, Piece) for share in piece.used.values()]
+    assert len(shares) > 20 and 0.05 < min(shares) < 0.12, "a random model looks everywhere"
+
+
 @pytest.mark.parametrize("limit", [1, 2, 7])
 def test_max_new_tokens(limit: int) -> None:
     engine = tiny_engine()

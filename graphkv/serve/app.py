@@ -14,8 +14,9 @@ from graphkv.engine import GraphKV
 from graphkv.layouts import layout_options
 from graphkv.scheduler import Scheduler
 from graphkv.serve import chat, graph_view, health, library_routes, models, page, score
-from graphkv.serve.errors import ErrorBody, install, responses
+from graphkv.serve.errors import install, responses
 from graphkv.serve.guard import Guard
+from graphkv.serve.keys import takes_body, wants_key
 from graphkv.serve.library import Library
 from graphkv.serve.metrics import Metrics
 from graphkv.serve.settings import Settings
@@ -77,19 +78,17 @@ class _Service(FastAPI):
 
 def _completed(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The document with the guard's answers in every operation, without FastAPI's 422, and without keys where none are asked for."""
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas = document["components"]["schemas"]  # routes put ErrorBody there
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for name, schema in ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}").pop("$defs").items():
-        schemas.setdefault(name, schema)
-    schemas.setdefault("ErrorBody", {k: v for k, v in ErrorBody.model_json_schema(ref_template="#/components/schemas/{model}").items() if k != "$defs"})
     if not settings.keys:
         document["components"].pop("securitySchemes", None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            possible = {400, 408, 413, 415, 431, 500}  # a body may be sent with any method
+            possible = {400, 408, 413, 431, 500}  # a body may be sent with any method
+            possible |= {415} if takes_body(path) else set()
             possible |= {503} if path != "/health" else set()
-            possible |= {401} if settings.keys and path.startswith("/v1") else set()
+            possible |= {401} if settings.keys and wants_key(path) else set()
             possible |= {403} if settings.hosts else set()
             known = operation.setdefault("responses", {})
             known.pop("422", None)

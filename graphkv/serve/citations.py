@@ -24,7 +24,10 @@ def cohere_citations(answer: Answer, graph: SegmentGraph) -> list[CitationReply]
 
 
 def _one(citation: Citation, graph: SegmentGraph) -> CitationReply:
-    shares = by_document(dict(citation.segments), graph)
+    shares: dict[str, float] = {}
+    for segment, share in citation.segments:  # each is a share of some token's attention of its own: they do not add up
+        id = document_of(graph, segment)
+        shares[id] = max(share, shares.get(id, 0.0))
     ranked = sorted(shares.items(), key=lambda pair: -pair[1])
     return CitationReply(start=citation.start, end=citation.end, text=citation.text, sources=[_source(id, share, graph) for id, share in ranked], type="TEXT_CONTENT")
 
@@ -33,11 +36,11 @@ def _source(id: str, share: float, graph: SegmentGraph) -> CitationSource:
     segment = graph[id]
     text = segment.text or ""
     known = {"id": id, "text": text if len(text) <= SHOWN else text[:SHOWN] + "…"} | ({"title": segment.title} if segment.title else {})
-    return CitationSource(type="document", id=id, score=min(1.0, round(share, 4)), document=CitedDocument(**known))
+    return CitationSource(type="document", id=id, score=round(share, 4), document=CitedDocument(**known))
 
 
 def by_document(shares: Mapping[str, float], graph: SegmentGraph) -> dict[str, float]:
-    """Shares of segments as shares of the documents that they are parts of.
+    """Shares of one token's attention on segments as shares of the documents that they are parts of.
 
     Example:
         >>> graph = SegmentGraph.from_documents([{"id": "a", "text": "x"}])

@@ -105,6 +105,8 @@ def api_error(error: BaseException, id: str = "-") -> ApiError:
             return ApiError(400, str(error), code="context_length_exceeded")
         case InputError():
             return ApiError(400, str(error))
+        case BusyError(closing=True):
+            return ApiError(503, "the server is stopping", type="server_error", code="stopping", headers={"Retry-After": str(max(1, math.ceil(error.retry_after)))})
         case BusyError():
             seconds = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
             return ApiError(429, str(error), type="rate_limit_error", code="busy", headers=seconds)
@@ -126,17 +128,17 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
     Example:
         >>> validation_error([{"loc": ("body", "messages", 0, "role"), "msg": "Field required", "type": "missing"}]).message
-        'messages.0.role: Field required'
+        'messages[0].role: Field required'
     """
     first: Mapping[str, Any] = errors[0] if errors else {"loc": (), "msg": "the request cannot be used"}
     if first.get("type") == "json_invalid":
         reason = first.get("ctx", {}).get("error", "it cannot be read")
         at = first.get("loc", ("body",))[-1]
         return ApiError(400, f"the body is not JSON: {reason}{f' at character {at}' if isinstance(at, int) else ''}", code="invalid_json")
-    where = [str(part) for part in first.get("loc", ())]
+    where = list(first.get("loc", ()))
     if where and where[0] in ("body", "query", "path", "header"):
         where = where[1:] or where
-    param = one_line(".".join(where), 200) or None
+    param = one_line("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).removeprefix("."), 200) or None
     message = str(first.get("msg", "")).removeprefix("Value error, ")
     if first.get("type") in ("model_attributes_type", "model_type", "dict_type"):
         message = "expected a JSON object"  # not what pydantic calls one

@@ -13,9 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graphkv.serve.errors import ApiError, api_error, one_line
 from graphkv.serve.json_scan import check_json
-from graphkv.serve.keys import scope_for
+from graphkv.serve.keys import scope_for, takes_body, wants_key
 from graphkv.serve.log import log_request
-from graphkv.serve.settings import Settings
 from graphkv.serve.state import State
 
 SLOWEST = 64 * 1024
@@ -37,6 +36,9 @@ HEADERS = {
 }
 """Sent with every answer that does not say otherwise."""
 
+SMALL_BODY = 64 * 1024
+"""Bytes; a body up to that size is taken however much is held, so that large ones of some shut nobody out."""
+
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d{1,5})?")
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-?8\"?\s*)?;?\s*", re.IGNORECASE)
@@ -47,13 +49,14 @@ _GONE = 499
 class Guard:
     """An ASGI middleware. What it refuses no route sees; what a route fails at becomes one error body.
 
-    Nothing of a request is read before its host and its key are right. Its body is read whole, within the limits of :class:`Settings`, and only
-    handed on if it is JSON in form. It holds at most `max_held_bytes` of bodies at a time.
+    Nothing of a request is read before its host and its key are right, and outside of ``/v1`` no body is. A body is read whole, within the limits of
+    :class:`Settings`, and only handed on if it is JSON in form. While `max_held_bytes` of bodies are held, or half of it under one of several keys,
+    large ones are refused.
     """
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self.app, self.state = app, state
-        self._held = 0
+        self._held: dict[str, int] = {}  # bytes of bodies by scope
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -71,15 +74,16 @@ class Guard:
         try:
             await self._serve(scope, headers, receive, exchange, deadline)
         finally:
-            self._held -= exchange.bytes_in
+            self._hold(exchange.owner, -exchange.bytes_in)
             self._note(exchange)
 
     async def _serve(self, scope: Scope, headers: Headers, receive: Receive, exchange: _Exchange, deadline: float) -> None:
         try:
-            self._check_head(scope, headers)
+            exchange.owner = self._check_head(scope, headers)
             body = await self._body(headers, receive, exchange, deadline)
             if body is None:
                 return  # the client went away before it had asked
+            self._check_open(scope)  # it may have taken its time
             async with asyncio.timeout_at(deadline + GRACE_SECONDS):
                 await self.app(scope, _replayed(body, receive), exchange.send)
         except Exception as error:
@@ -89,25 +93,28 @@ class Guard:
                 raise  # part of an answer is on its way: the connection is cut, so that nobody takes it for whole
             await refusal.response()(scope, receive, exchange.send)
 
-    def _check_head(self, scope: Scope, headers: Headers) -> None:
+    def _check_head(self, scope: Scope, headers: Headers) -> str:
+        """Whose request it is; ``""`` where no key is needed."""
         settings = self.state.settings
         if len(scope["path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in headers.raw) > LONGEST_HEAD:
             raise ApiError(431, f"path and headers are longer than {LONGEST_HEAD:,} bytes together", code="head_too_long")
         host = headers.get("host")
         if settings.hosts and host is not None and _name(host) not in settings.hosts:  # HTTP/1.0 has none, and no browser speaks it
             raise ApiError(403, f"this server is not {one_line(host, 100)!r}: ask for it by one of {', '.join(settings.hosts)}, or allow the name when it is started", code="wrong_host")
-        path: str = scope["path"]
-        if self.state.closing and path != "/health":
+        self._check_open(scope)
+        return scope_for(headers.items(), settings.keys) if wants_key(scope["path"]) else ""
+
+    def _check_open(self, scope: Scope) -> None:
+        if self.state.closing and scope["path"] != "/health":
             raise ApiError(503, "the server is stopping", type="server_error", code="stopping", headers={"Retry-After": "5", "Connection": "close"})
-        if path == "/v1" or path.startswith("/v1/"):
-            scope_for(headers.items(), settings.keys)
 
     async def _body(self, headers: Headers, receive: Receive, exchange: _Exchange, deadline: float) -> bytes | None:
         """The whole body, looked through; None if the client went away."""
         settings = self.state.settings
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > settings.max_body_bytes:
-            raise _too_large(settings)
+        path, length = exchange.scope["path"], headers.get("content-length", "")
+        most = settings.max_body_bytes if takes_body(path) else 0
+        if length.isdecimal() and int(length[:20]) > most:
+            raise _too_large(path, most)
         loop = asyncio.get_running_loop()
         begun, parts = loop.time(), []
         while True:
@@ -122,10 +129,10 @@ class Guard:
                 return None
             parts.append(part := message.get("body", b""))
             exchange.bytes_in += len(part)
-            self._held += len(part)
-            if exchange.bytes_in > settings.max_body_bytes:
-                raise _too_large(settings)
-            if self._held > settings.max_held_bytes:
+            self._hold(exchange.owner, len(part))
+            if exchange.bytes_in > most:
+                raise _too_large(path, most)
+            if exchange.bytes_in > SMALL_BODY and self._is_full(exchange.owner):
                 raise ApiError(503, "too many large requests at a time; try again", type="server_error", code="overloaded", headers={"Retry-After": "1"})
             if not message.get("more_body", False):
                 break
@@ -134,6 +141,17 @@ class Guard:
         if body:
             await self._check_body(headers, body)
         return body
+
+    def _hold(self, owner: str, size: int) -> None:
+        held = self._held.pop(owner, 0) + size
+        if held:
+            self._held[owner] = held
+
+    def _is_full(self, owner: str) -> bool:
+        """Whether more is held than may be: of all, or of one key where there are others."""
+        settings = self.state.settings
+        share = settings.max_held_bytes if len(settings.keys) < 2 else max(settings.max_body_bytes, settings.max_held_bytes // 2)
+        return sum(self._held.values()) > settings.max_held_bytes or self._held[owner] > share
 
     async def _check_body(self, headers: Headers, body: bytes) -> None:
         kinds = headers.getlist("content-type")
@@ -161,11 +179,12 @@ class Guard:
 
 @dataclass
 class _Exchange:
-    """A request and what was answered so far; status 0: nothing."""
+    """A request and what was answered so far; status 0: nothing. `owner` is the scope of its key."""
 
     scope: Scope
     to_client: Send
     id: str
+    owner: str = ""
     status: int = 0
     kind: str = ""
     bytes_in: int = 0
@@ -206,5 +225,6 @@ def _name(host: str) -> str:
     return match[1].strip("[]").rstrip(".") if match else ""
 
 
-def _too_large(settings: Settings) -> ApiError:
-    return ApiError(413, f"the body is larger than {settings.max_body_bytes:,} bytes", code="body_too_large")
+def _too_large(path: str, most: int) -> ApiError:
+    said = f"the body is larger than {most:,} bytes" if most else f"{one_line(path, 100)} takes no body"
+    return ApiError(413, said, code="body_too_large")

@@ -31,6 +31,21 @@ Scope = Annotated[str, Depends(scope_of)]
 """The type of a route's argument that wants to know whose request it is."""
 
 
+def wants_key(path: str) -> bool:
+    """Whether a path is open to those who have a key only: all that reads or answers, and the numbers about it.
+
+    Example:
+        >>> wants_key("/v1/models"), wants_key("/metrics"), wants_key("/health")
+        (True, True, False)
+    """
+    return path == "/metrics" or takes_body(path)
+
+
+def takes_body(path: str) -> bool:
+    """Whether a request to a path may have a body."""
+    return path == "/v1" or path.startswith("/v1/")
+
+
 def scope_for(headers: Iterable[tuple[str, str]], keys: tuple[str, ...]) -> str:
     """The scope that headers open.
 

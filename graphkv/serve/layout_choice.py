@@ -12,6 +12,7 @@ from graphkv.layouts import layout_options
 from graphkv.serve.errors import ApiError
 
 _LARGEST = 10**9
+_WEIGHTS = (1e-3, 1e3)  # beyond, ape's sums leave the range of a float
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ def read_choice(value: object, default: str, place: str = "graph.layout") -> Cho
     if unknown := [name for name in options if name not in valid]:
         known = ", ".join(sorted(valid)) or "it has none"
         raise ApiError(400, f"{place}: layout {value['name']!r} has no option {unknown[0]!r}; valid: {known}", param=place)
+    if value["name"] == "ape":
+        for name, given in options.items():
+            if isinstance(given, bool) or not isinstance(given, int | float) or not _WEIGHTS[0] <= given <= _WEIGHTS[1]:
+                raise ApiError(400, f"{place}.{name}: expected a number from {_WEIGHTS[0]:g} to {_WEIGHTS[1]:g}, got {str(given)[:60]}", param=f"{place}.{name}")
     return Choice(value["name"], options)
 
 
@@ -73,6 +78,8 @@ def check_reads(choice: Choice, graph: SegmentGraph, most: int) -> None:
     count, edges = len(graph), len(graph.edges)
     options = {**layout_options(choice.layout), **choice.options}
     match choice.layout:
+        case "sequential":
+            reads = count * (count - 1) // 2
         case "graph":
             reads = edges * _rounds(options)
         case "graph_full":

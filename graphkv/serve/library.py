@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from graphkv.segments import Document
 LONGEST_ID = 512
 """Characters of the longest id."""
 
+LONGEST_TITLE = 2_000
+"""Characters of the longest title: a list shows them."""
+
+LONGEST_METADATA = 64 * 1024
+LONGEST_SOURCES = 256 * 1024
+"""Bytes as JSON, of one document."""
+
 _VERSION = 1
 _LOOK_UP = 500  # ids in one statement; SQLite takes at least 999 values
 _TABLE = """
@@ -28,6 +36,9 @@ create table if not exists documents (
 );
 create index if not exists sizes on documents (scope, characters);
 """
+# All that is kept of a scope, summed without reading a text; made in files of earlier versions as well.
+_HELD = "characters + length(id) + length(more)"
+_INDEX = f"create index if not exists held on documents (scope, {_HELD})"
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Library:
 
     Args:
         path: the SQLite file, which is made if it is not there; nothing for a library in memory.
-        max_characters: the most that one scope may hold.
+        max_characters: the most that one scope may hold: ids, titles, texts, and sources and metadata as JSON.
 
     Raises:
         StoreError: the file cannot be opened or is no library.
@@ -97,9 +108,9 @@ class Library:
         self._lock = threading.Lock()
         if path is not None:
             try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                _make_private(Path(path))
             except OSError as error:
-                raise StoreError(f"the folder of the document library {path} cannot be made: {error}") from error
+                raise StoreError(f"the document library {path} cannot be made: {error}") from error
         with self._saying("opened"):
             # One connection for all threads, one after the other: each statement is short, and a library in memory is one connection's.
             self._connection = sqlite3.connect(":memory:" if path is None else path, timeout=10.0, check_same_thread=False)
@@ -113,6 +124,7 @@ class Library:
                 self._connection.executescript(f"begin immediate; {_TABLE} pragma user_version = {_VERSION}; commit;")
             elif version != _VERSION:
                 raise StoreError(f"{self.path} is not a document library of this version: expected a file that graphkv made, or none")
+            self._connection.execute(_INDEX)
             self._connection.execute("pragma synchronous = normal")
         except BaseException:
             self._connection.close()
@@ -122,12 +134,15 @@ class Library:
         """Keep documents, all of them or none; one that is there already is replaced.
 
         Raises:
-            InputError: an id that is none, or more characters than a scope may hold. DocumentError: metadata that is not JSON. StoreError: it cannot be written.
+            InputError: an id that is none, a title, sources or metadata that are too long, or more than a scope may hold. DocumentError: metadata that is not JSON.
+            StoreError: it cannot be written.
         """
         rows = []
         for document in documents:
             if problem := id_problem(document.id):
                 raise InputError(problem)
+            if len(document.title or "") > LONGEST_TITLE:
+                raise InputError(f"document {document.id!r}: a title may have {LONGEST_TITLE:,} characters, got {len(document.title or ''):,}")
             size = len(document.text) + len(document.title or "")
             rows.append((scope, document.id, document.title, document.text, _more(document), size, document.created or int(time.time())))
         with self._saying("written"), self._lock, self._connection:
@@ -137,9 +152,9 @@ class Library:
                 " title = excluded.title, text = excluded.text, more = excluded.more, characters = excluded.characters",
                 rows,
             )
-            held = int(self._connection.execute("select total(characters) from documents where scope = ?", (scope,)).fetchone()[0])
+            held = int(self._connection.execute(f"select total({_HELD}) from documents where scope = ?", (scope,)).fetchone()[0])
             if held > self.max_characters:  # leaving by an error takes back what was written
-                raise InputError(f"the library would hold {held:,} characters, at most {self.max_characters:,} are allowed: delete documents first")
+                raise InputError(f"the library would hold {held:,} characters with ids and metadata, at most {self.max_characters:,} are allowed: delete documents first")
 
     def get(self, scope: str, ids: Iterable[str]) -> dict[str, Stored]:
         """Those of `ids` that are there, by id, in the order asked for."""
@@ -209,11 +224,32 @@ def _more(document: Stored) -> str:
     """What is kept beside title and text, as JSON that can be sent again."""
     more = {"sources": list(document.sources), "score": document.score, "metadata": dict(document.metadata)}
     try:
-        text = json.dumps(more, ensure_ascii=False, allow_nan=False)
-        text.encode()
+        text = _dumped(more)
+        sizes = {"metadata": (len(_dumped(more["metadata"])), LONGEST_METADATA), "sources": (len(_dumped(more["sources"])), LONGEST_SOURCES)}
     except (TypeError, ValueError) as error:  # UnicodeEncodeError is one
         raise DocumentError(f"document {document.id!r}: sources, score and metadata must be JSON: {error}") from None
-    return text
+    for name, (size, most) in sizes.items():
+        if size > most:
+            raise InputError(f"document {document.id!r}: its {name} may have {most:,} bytes as JSON, got {size:,}")
+    return text.decode()
+
+
+def _dumped(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _make_private(path: Path) -> None:
+    """An empty file, and the folders that it lacks, for this user only, whatever the umask. What is there stays as it is."""
+    for folder in reversed([folder for folder in path.parents if not folder.exists()]):
+        with suppress(FileExistsError):  # another process made it this very moment
+            folder.mkdir(0o700)
+            folder.chmod(0o700)  # a umask may have taken more
+    with suppress(FileExistsError):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)  # SQLite gives what it puts beside it the same mode
+        try:
+            os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
 
 
 def _read(more: str) -> dict[str, Any]:

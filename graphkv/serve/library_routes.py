@@ -78,14 +78,18 @@ async def get_document(id: str, request: Request, scope: Scope) -> DocumentReply
 @router.put("/v1/documents/{id:path}", response_model=PutReply, response_model_exclude_none=True, responses=responses(400, 401, 429, 503, 504))
 async def put_document(
     id: str,
-    body: Annotated[dict[str, Any], Body(description="A document in one of the forms; an id in it must be that of the path.")],
+    body: Annotated[dict[str, Any], Body(description="A document in one of the forms; an id in it must be that of the path. `encode` and `layout` may stand beside its fields.")],
     request: Request,
     scope: Scope,
     encode: Annotated[bool, Query(description="Encode it before the answer comes.")] = False,
 ) -> PutReply:
     """Keep one document under an id."""
     _check_id(id)
-    return await _put([body], id, encode, None, request, scope)
+    wanted = body.pop("encode", False)
+    if not isinstance(wanted, bool):
+        raise ApiError(400, "encode: expected true or false", param="encode")
+    layout = body.pop("layout", None)
+    return await _put([body], id, encode or wanted, layout, request, scope)
 
 
 @router.delete("/v1/documents/{id:path}", response_model=DeleteReply, responses=responses(400, 401, 404, 503))

@@ -1,4 +1,4 @@
-"""Fields of OpenAI's and vLLM's APIs that would change an answer and that this server cannot honour: refused, where others are ignored."""
+"""Fields of OpenAI's, vLLM's, Anthropic's and Cohere's APIs that would change an answer and that this server does not honour: refused, where others are ignored."""
 
 from __future__ import annotations
 
@@ -39,6 +39,16 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "stop_token_ids": (_NOTHING, "use stop, with texts"),
     "bad_words": (_NOTHING, "logits are taken as they are"),
     "chat_template": ((None,), "the model's own chat template is used"),
+    "chat_template_kwargs": (_NOTHING, "the model's own chat template is used, as it is"),
+    "add_generation_prompt": ((None, True), "the answer always begins a message of its own"),
+    "allowed_token_ids": (_NOTHING, "logits are taken as they are"),
+    "include_stop_str_in_output": (_NOTHING, "an answer ends in front of the stop text"),
+    "truncate_prompt_tokens": ((None,), "nothing is cut off: send less"),
+    "system": ((None,), "send a message with the role system"),
+    "stop_sequences": (_NOTHING, "its name here is stop"),
+    "p": ((None, 1), "its name here is top_p"),
+    "k": ((None, 0), "its name here is top_k"),
+    "document": ((None,), "its name here is documents, and it is a list"),
     "continue_final_message": (_NOTHING, "the last message must be the user's"),
     "echo": (_NOTHING, "the prompt is not repeated"),
 }

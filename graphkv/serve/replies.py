@@ -40,7 +40,7 @@ class CitedDocument(BaseModel):
 
 
 class CitationSource(BaseModel):
-    """Of Cohere's, and `score`: the share of the model's attention on documents that went to this one, 0 to 1."""
+    """Of Cohere's, and `score`: the share of all the model's attention that went to this one while it wrote a word of it, 0 to 1."""
 
     type: Literal["document"] = "document"
     id: str

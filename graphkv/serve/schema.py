@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 MOST_STOPS = 16
 MOST_CONTINUATIONS = 256
+MOST_FIELDS = 256
+MOST_MESSAGES = 10_000
+MOST_ITEMS = 100_000
+"""Documents and edges. The settings have limits of their own, far lower; these hold before anything is looked at."""
+
+# Lists of a type stop at their first error (fail_fast): a million small mistakes would take half a minute to be put into words.
 
 Text = Annotated[str, Field(max_length=10_000_000)]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
@@ -17,6 +23,14 @@ class Strict(BaseModel):
     """An object that holds what is written here and nothing else; ``"1"`` is no number in it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: object) -> object:
+        """Before each unknown one becomes an error of its own."""
+        if isinstance(value, dict) and len(value) > MOST_FIELDS:
+            raise ValueError(f"expected at most {MOST_FIELDS} fields, got {len(value):,}")
+        return value
 
 
 class Open(BaseModel):
@@ -78,8 +92,8 @@ _CONTENT: dict[str, Any] = {
 }
 
 # Read by documents.py and messages.py, which can name the place of a mistake; a union of models could only say that none of them fits.
-Documents = Annotated[list[Annotated[Any, WithJsonSchema(_DOCUMENT)]], Field(description="The documents to read, each in one of four forms.")]
-Edges = Annotated[list[Annotated[Any, WithJsonSchema(_EDGE)]], Field(description="Further edges between documents, by their ids.")]
+Documents = Annotated[list[Annotated[Any, WithJsonSchema(_DOCUMENT)]], Field(max_length=MOST_ITEMS, description="The documents to read, each in one of four forms.")]
+Edges = Annotated[list[Annotated[Any, WithJsonSchema(_EDGE)]], Field(max_length=MOST_ITEMS, description="Further edges between documents, by their ids.")]
 LayoutChoice = Annotated[Any, WithJsonSchema(_LAYOUT)]
 
 
@@ -92,7 +106,7 @@ class GraphField(Strict):
     """
 
     edges: Edges = []
-    documents: list[Name] = []
+    documents: Annotated[list[Name], Field(fail_fast=True, max_length=MOST_ITEMS)] = []
     layout: LayoutChoice = None
     trace: bool = False
 
@@ -138,10 +152,13 @@ def _listed(stop: object) -> object:
 
 
 Stop = Annotated[
-    Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=MOST_STOPS)] | None,
+    Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(fail_fast=True, max_length=MOST_STOPS)] | None,
     BeforeValidator(_listed),
     WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MOST_STOPS}, {"type": "null"}]}),
 ]
+
+
+Messages = Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)]
 
 
 class ChatRequest(Reading):
@@ -152,7 +169,7 @@ class ChatRequest(Reading):
 
     model_config = ConfigDict(extra="allow")
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Messages
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -169,8 +186,8 @@ class ScoreRequest(Reading):
     """``POST /v1/score``: how likely each continuation is after the question. Exactly one of `question` and `messages` is given."""
 
     question: Text | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
-    continuations: Annotated[list[Annotated[str, Field(min_length=1, max_length=100_000)]], Field(min_length=1, max_length=MOST_CONTINUATIONS)]
+    messages: Messages | None = None
+    continuations: Annotated[list[Annotated[str, Field(min_length=1, max_length=100_000)]], Field(fail_fast=True, min_length=1, max_length=MOST_CONTINUATIONS)]
 
 
 class GraphRequest(Reading):

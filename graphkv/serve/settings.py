@@ -39,7 +39,8 @@ class Settings:
         keys: API keys; without one everybody is served. model_name: the name under which the model is served.
         layout: the layout of a request that names none.
         hosts: names that a request's ``Host`` may have, ports left out; none: any. See :func:`allowed_hosts`.
-        max_body_bytes: of one request. max_held_bytes: of all requests that are in work.
+        max_body_bytes: of one request. max_held_bytes: of all requests that are in work, and half of it of those under one of several keys;
+            a request of up to 64 KiB is taken beyond it.
         max_documents, max_document_chars, max_edges, max_messages: in one request.
         max_json_depth, max_json_values: of a body; more would hurt its parser.
         max_new_tokens: the most that a request may ask for.

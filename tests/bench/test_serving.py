@@ -27,7 +27,7 @@ RIGHT = {("c", "one?"): "yes", ("c", "two?"): "yes"}
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Any]:
     """A run of everything, tiny."""
-    plan = run.Plan(tokens=(256,), repeats=1, clients=4, seconds=1.5, contexts=2, load_tokens=256, load_questions=2, together=3, together_tokens=256, turns=1)
+    plan = run.Plan(tokens=(256,), repeats=1, clients=4, seconds=1.5, contexts=2, load_tokens=256, load_questions=2, together=3, together_tokens=(256,), turns=1)
     return run.run_serving(plan)
 
 
@@ -40,7 +40,7 @@ def test_a_whole_run(whole: dict[str, Any]) -> None:
     assert found["failed"] == found["different"] == 0 and found["answered"] + found["left"] == found["questions"] > 4 and found["throughput"]["questions_s"] > 0
     assert found["memory"] and found["memory"]["first_third_mb"] > 50 and set(found["statuses"]) <= {"200", "429"}
     assert [r["questions"] for r in whole["together"]] == [3, 3] and len(whole["restart_seconds"]) == 2
-    assert whole["peer"]["ways"]["prefix_cache"]["questions_s"] > 0 and whole["settings"]["model"] == "embedded"
+    assert whole["peer"][0]["ways"]["prefix_cache"]["questions_s"] > 0 and whole["settings"]["model"] == "embedded"
     names = {check["name"]: check for check in whole["checks"]}
     assert len(names) == len(whole["checks"]) == 4 + 4 + 3 + 2
     assert all(names[name]["met"] for name in ("answers of single clients", "answers before the load", "answers at once", "4 clients, errors", "4 clients, answers"))

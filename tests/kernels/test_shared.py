@@ -181,6 +181,7 @@ def test_shapes_that_do_not_fit(change, message):
         (SharedPart(0, 10), SharedPart(11, 20)),
         (SharedPart(0, 12), SharedPart(10, 20)),
         (SharedPart(10, 20), SharedPart(0, 10)),
+        (SharedPart(0, 25), SharedPart(25, 20)),
         (),
     ],
 )

@@ -114,7 +114,9 @@ def test_fields_that_do_nothing(app_client: TestClient) -> None:
 def test_layouts_are_the_engines(app_client: TestClient, embedded: GraphKV, layout: Any) -> None:
     options = dict(layout) if isinstance(layout, dict) else {"name": layout}
     wanted = embedded.ask(GRAPH, HOP["question"], max_new_tokens=24, layout=options.pop("name"), **options)
-    assert ask(app_client, graph={"layout": layout})["choices"][0]["message"]["content"] == wanted.text
+    reply = ask(app_client, graph={"layout": layout})
+    assert reply["choices"][0]["message"]["content"] == wanted.text
+    assert reply["usage"]["prompt_tokens"] == wanted.tokens_reused + wanted.tokens_computed  # another m would make other blocks
 
 
 def test_answers_are_counted(app_client: TestClient) -> None:

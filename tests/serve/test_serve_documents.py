@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from graphkv import Document, SegmentGraph
+from graphkv.serve.citations import cohere_citations
 from graphkv.serve.document_forms import read_given
 from graphkv.serve.documents import Shelf, document_of, read_graph, with_sources
 from graphkv.serve.errors import ApiError
@@ -16,6 +17,7 @@ from graphkv.serve.messages import read_messages
 from graphkv.serve.refusals import REFUSED, refuse_unsupported
 from graphkv.serve.schema import ChatMessage, GraphField
 from graphkv.serve.settings import Settings
+from graphkv.strategy import Answer, Citation
 
 
 @pytest.fixture
@@ -236,6 +238,9 @@ def test_layouts() -> None:
         ({"name": "graph", "rounds": 10**12}, "a number of at most"),
         ({"name": "ape", "scale": 10**400}, "a number of at most"),
         ({"name": "graph", "view": {}}, "graph.layout.view"),
+        ({"name": "ape", "temperature": 1e-60}, "from 0.001 to 1000, got 1e-60"),
+        ({"name": "ape", "scale": 1e60}, "a number of at most"),
+        ({"name": "ape", "scale": 1001}, "graph.layout.scale: expected a number from"),
         ({"name": "graph_hops", "tiers": [[1]]}, "graph.layout.tiers"),
         ({"name": "graph", "ronds": 1}, "has no option 'ronds'; valid: positions, prefix_visible, rounds, view"),
     ):
@@ -252,6 +257,7 @@ def test_bombs_are_refused_before_they_are_laid_out() -> None:
     for choice, reads in (
         (Choice("graph", {"rounds": 1000}), 99_000),
         (Choice("graph_full"), 9_900),
+        (Choice("sequential"), 4_950),
         (Choice("graph_topk", {"m": 50}), 5_000),
         (Choice("graph_hops", {"tiers": [50]}), 2_500),
         (Choice("graph_sequential", {"m": 100}), 10_000),
@@ -259,13 +265,25 @@ def test_bombs_are_refused_before_they_are_laid_out() -> None:
         check_reads(choice, chain, reads)
         with pytest.raises(ApiError, match=f"{reads:,} times, at most {reads - 1:,}"):
             check_reads(choice, chain, reads - 1)
-    check_reads(Choice("sequential"), chain, 1)
+    check_reads(Choice("block"), chain, 1)
+
+
+def test_the_parts_of_a_document_are_cited_as_one() -> None:
+    """Each by the share of a word of its own: the largest is the document's."""
+    graph = SegmentGraph.from_documents([{"id": "a", "text": "x"}, {"id": "b", "text": "y"}])
+    answer = Answer("Ada", (), "stop", (), "graph", 0, 0, 0, {}, citations=(Citation(0, 3, "Ada", (("b", 0.8), ("a#1", 0.7), ("a#2", 0.6))),))
+    [cited] = cohere_citations(answer, graph)
+    assert [(source.id, source.score) for source in cited.sources] == [("b", 0.8), ("a", 0.7)]
+
+
+SILENT: dict[str, Any] = {"chat_template_kwargs": {"thinking": True}, "allowed_token_ids": [1], "include_stop_str_in_output": True, "truncate_prompt_tokens": 5, "add_generation_prompt": False}
+SILENT |= {"system": "Be brief.", "stop_sequences": ["x"], "p": 0.5, "k": 5, "document": [{"text": "x"}]}
 
 
 def test_fields_that_would_change_the_answer() -> None:
     refuse_unsupported({"user": "a", "store": True, "metadata": {}, "service_tier": "auto", "parallel_tool_calls": True, "unheard_of": 1})
     refuse_unsupported({name: harmless[0] for name, (harmless, _) in REFUSED.items()})
-    for name, value in (("n", 2), ("tools", [{"type": "function"}]), ("response_format", {"type": "json_object"}), ("logprobs", True), ("logit_bias", {"5": 1})):
+    for name, value in (("n", 2), ("tools", [{"type": "function"}]), ("response_format", {"type": "json_object"}), ("logprobs", True), ("logit_bias", {"5": 1}), *SILENT.items()):
         with pytest.raises(ApiError) as caught:
             refuse_unsupported({name: value})
         assert caught.value.param == name and caught.value.code == "unsupported_parameter"

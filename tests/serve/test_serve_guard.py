@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -126,7 +127,7 @@ BAD_HEADS: dict[str, tuple[bytes, int | tuple[int, ...]]] = {
     "another charset": (request("POST", CHAT, b"{}", "Content-Type: application/json; charset=utf-16"), 415),
     "two content types": (request("POST", CHAT, b"{}", JSON, "Content-Type: text/plain"), 415),
     "a packed body": (request("POST", CHAT, b"{}", JSON, "Content-Encoding: gzip"), 415),
-    "a body with GET": (request("GET", "/health", b"abc"), 415),
+    "a body with GET": (request("GET", "/health", b"abc"), 413),
     "an unknown method": (request("FETCH", CHAT), 405),
     "a method that is another path's": (request("DELETE", CHAT), 405),
     "OPTIONS": (request("OPTIONS", CHAT), 405),
@@ -164,7 +165,7 @@ def test_the_head_may_be_asked_for_alone(strict: str) -> None:
 
 def test_what_a_path_takes_is_said_in_full(app_client: TestClient) -> None:
     answer = app_client.patch("/v1/documents")
-    assert answer.status_code == 405 and answer.headers["allow"] == "GET, POST, PUT"
+    assert answer.status_code == 405 and answer.headers["allow"] == "DELETE, GET, POST, PUT"
 
 
 @pytest.mark.parametrize("data", [b"GET /he", request("GET", "/health")[:-2], request("POST", CHAT, b"", JSON, "Content-Length: 50", length=False) + b'{"mess'], ids=["line", "head", "body"])
@@ -277,6 +278,56 @@ def test_bodies_are_held_within_bounds(strict: str) -> None:
     assert status == 503 and "too many large requests" in one_line(error)
 
 
+def test_small_bodies_are_taken_all_the_same(strict: str) -> None:
+    with contextlib.ExitStack() as open_things:
+        for size in (99_000, 60_000):
+            connection = open_things.enter_context(connect(strict))
+            connection.sendall(request("POST", CHAT, b"", JSON, "Content-Length: 100000", length=False) + b" " * size)
+        time.sleep(0.2)
+        assert httpx.post(strict + CHAT, json=chat(max_tokens=1)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/", "/nowhere", "/openapi.json"])
+@pytest.mark.parametrize("more", [("Content-Length: 90000",), ("Transfer-Encoding: chunked",)], ids=["whole", "chunked"])
+def test_no_body_outside_of_the_api(strict: str, path: str, more: tuple[str, ...]) -> None:
+    with connect(strict) as connection:
+        connection.sendall(request("POST", path, b"", JSON, *more, length=False) + b"5\r\n{    \r\n")
+        status, error = answer_of(connection)
+        assert status == 413 and "takes no body" in one_line(error)
+
+
+def test_one_key_holds_half_at_most(embedded: GraphKV) -> None:
+    keys = {name: f"Authorization: Bearer key-of-the-{name}" for name in ("first", "second")}
+    settings = Settings(max_body_bytes=100_000, max_held_bytes=300_000, keys=tuple(f"key-of-the-{name}" for name in keys))
+    with served(embedded, settings) as address, connect(address) as first, connect(address) as again, connect(address) as other:
+        first.sendall(request("POST", CHAT, b"", JSON, keys["first"], "Content-Length: 100000", length=False) + b" " * 99_000)
+        time.sleep(0.2)
+        again.sendall(request("POST", CHAT, b" " * 90_000, JSON, keys["first"]))
+        assert answer_of(again)[0] == 503
+        other.sendall(request("POST", CHAT, b" " * 90_000, JSON, keys["second"]))
+        assert answer_of(other)[0] == 400  # it is no JSON
+
+
+TYPED = [b'{"messages":[%s]}', b'{"messages":[{"role":"user","content":"x"}],"graph":{"documents":[%s]}}', b'{"messages":[{"role":"user","content":"x"}],"stop":[%s]}']
+
+
+@pytest.mark.parametrize("body", [*TYPED, b'{"continuations":[%s]}'], ids=["messages", "documents", "stop", "continuations"])
+def test_lists_of_mistakes_are_read_up_to_the_first(app_client: TestClient, body: bytes) -> None:
+    path = "/v1/score" if b"continuations" in body else CHAT
+    begun = time.monotonic()
+    answer = app_client.post(path, content=body % b",".join([b"1"] * 300_000), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400 and time.monotonic() - begun < 2
+    assert "[0]: " in one_line(answer.json()) and "(and " not in answer.text.replace("(and 1 more)", "")
+
+
+def test_fields_of_mistakes_are_not_read(app_client: TestClient) -> None:
+    many = {f"f{i}": 1 for i in range(200_000)}
+    for body in (many, {"continuations": ["x"], "graph": many}):
+        begun = time.monotonic()
+        answer = app_client.post("/v1/score", json=body)
+        assert answer.status_code == 400 and "at most 256 fields, got 200,000" in one_line(answer.json()) and time.monotonic() - begun < 2
+
+
 def test_a_client_that_goes_away_while_it_asks(strict: str) -> None:
     for _ in range(20):
         with connect(strict) as connection:
@@ -285,7 +336,7 @@ def test_a_client_that_goes_away_while_it_asks(strict: str) -> None:
 
 def test_requests_one_after_another_on_one_connection(strict: str) -> None:
     with connect(strict) as connection:
-        for data, expected in ((request("GET", "/health"), 200), (request("POST", CHAT, b"{", JSON), 400), (request("GET", "/nowhere", b"abc"), 415), (request("GET", "/ready"), 200)):
+        for data, expected in ((request("GET", "/health"), 200), (request("POST", CHAT, b"{", JSON), 400), (request("GET", "/nowhere", b"abc"), 413), (request("GET", "/ready"), 200)):
             connection.sendall(data)
             assert answer_of(connection)[0] == expected
 

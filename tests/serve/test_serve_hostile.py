@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hostile_helpers import Target, bystander, no_failures, one_error, refused, target
+from hostile_helpers import Target, bystander, one_error, refused, target, unharmed_by_it
 from serve_helpers import DOCUMENTS, chat, raw, request, wait_until
 
 CHAT, DOCS = "/v1/chat/completions", "/v1/documents"
@@ -21,18 +21,14 @@ CHAT, DOCS = "/v1/chat/completions", "/v1/documents"
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with target(tmp_path_factory.mktemp("hostile")) as found:
+    with target(tmp_path_factory.mktemp("hostile"), request_seconds=120.0) as found:  # much is encoded here, maybe on a busy machine
         yield found
 
 
 @pytest.fixture(autouse=True)
 def unharmed(attacked: Target) -> Iterator[None]:
-    """After every test: no failure inside, nothing outside of the store, the usual answer."""
-    before = attacked.tree()
-    with no_failures():
+    with unharmed_by_it(attacked):
         yield
-        assert attacked.ask() == attacked.answer
-    assert attacked.tree() == before
 
 
 @pytest.fixture(scope="module")
@@ -334,8 +330,8 @@ def test_texts_without_end(client: httpx.Client, attacked: Target) -> None:
     assert time.monotonic() - begin < 10
 
 
-def test_a_library_of_bombs(client: httpx.Client, attacked: Target) -> None:
-    with bystander(attacked):
+def test_a_library_of_bombs(attacked: Target) -> None:
+    with attacked.client(timeout=120.0) as client, bystander(attacked, most=30.0):
         put = client.put(DOCS, json={"documents": [{"id": f"n{i}", "text": f"Text {i}.", "sources": [f"n{j}" for j in range(0, i, 40)]} for i in range(200)], "encode": True})
         assert put.status_code == 200 and put.json()["encoded"]["tokens_computed"] > 1000
         for documents in (nodes(5000), [{"id": "n1", "text": "x", "metadata": {"a": "x" * 2**20}}], [{"id": "n1", "text": "x", "sources": [f"m{i}" for i in range(60_000)]}]):

@@ -34,6 +34,7 @@ ROUTES = [
     ("GET", "/v1/documents/a"),
     ("DELETE", "/v1/documents/a"),
     ("GET", "/v1/nothing"),
+    ("GET", "/metrics"),
     ("GET", "/%76%31/models"),
 ]
 
@@ -49,9 +50,10 @@ def test_no_route_without_a_key(key_server: str, method: str, path: str, headers
 @pytest.mark.parametrize("headers", [bearer(FIRST), bearer(SECOND), {"Authorization": f"bearer  {FIRST}"}, {"X-API-Key": SECOND}], ids=str)
 def test_with_a_key(key_server: str, headers: dict[str, str]) -> None:
     assert httpx.get(key_server + "/v1/models", headers=headers).status_code == 200
+    assert httpx.get(key_server + "/metrics", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/", "/openapi.json"])
 def test_what_needs_no_key(key_server: str, path: str) -> None:
     assert httpx.get(key_server + path).status_code == 200
 
@@ -122,6 +124,6 @@ def test_the_openapi_document_tells_of_keys_where_they_are_asked_for(scheduler: 
         document = client.get("/openapi.json").json()
     operations = {path: operation for path, methods in document["paths"].items() for operation in methods.values()}
     for path, operation in operations.items():
-        assert bool(operation.get("security")) == ("401" in operation["responses"]) == (bool(keys) and path.startswith("/v1")), path
+        assert bool(operation.get("security")) == ("401" in operation["responses"]) == (bool(keys) and path.startswith(("/v1", "/metrics"))), path
         assert "422" not in operation["responses"]
     assert ("securitySchemes" in document["components"]) == bool(keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ from graphkv.cli.demo import read_demo
 from graphkv.errors import DocumentError, InputError, StoreError
 from graphkv.scheduler import Scheduler
 from graphkv.serve.app import create_app
-from graphkv.serve.library import Library, Stored, id_problem
+from graphkv.serve.library import Library, Stored, _more, id_problem
 from graphkv.serve.settings import Settings
+from graphkv.store import FileStore
 
 NASTY = ["../../etc/passwd", "a/b", ".", "a b", "ä", "😀", "'; drop table documents; --", "%2e%2e%2f", "C:\\x", "-rf", "x" * 512]
 
@@ -97,13 +99,50 @@ def test_all_or_nothing(library: Library) -> None:
     for metadata in ({"x": float("nan")}, {"x": "\ud800"}, {"x": object()}):
         with pytest.raises(DocumentError, match="must be JSON"):
             library.put("", [Stored("a", "x"), Stored("b", "x", metadata=metadata)])
-    library.max_characters = 10
-    library.put("other", [Stored("a", "x" * 10)])
+    library.max_characters = 60 + len(_more(Stored("a", "")))
+    library.put("other", [Stored("a", "x" * 50)])
     library.put("", [Stored("a", "x" * 6)])
-    with pytest.raises(InputError, match="12 characters, at most 10"):
+    with pytest.raises(InputError, match=r"\d+ characters with ids and metadata, at most \d+"):
         library.put("", [Stored("b", "x" * 4), Stored("c", "xx")])
     assert ids(library, "") == ["a"]
-    library.put("", [Stored("a", "x" * 10)])  # a larger one in its place
+    library.put("", [Stored("a", "x" * 50)])  # a larger one in its place
+
+
+@pytest.mark.parametrize("stored", [Stored("b", "x", "t" * 900), Stored("b", "x", sources=("s" * 500, "t" * 400)), Stored("b", "x", metadata={"m": "y" * 900})], ids=["title", "sources", "metadata"])
+def test_all_that_is_kept_counts(library: Library, stored: Stored) -> None:
+    library.max_characters = 800
+    with pytest.raises(InputError, match="would hold 9"):
+        library.put("", [stored])
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (Stored("b", "x", "t" * 2001), "title may have 2,000 characters, got 2,001"),
+        (Stored("b", "x", metadata={"m": "ä" * 33_000}), "metadata may have 65,536 bytes as JSON, got 66,009"),
+        (Stored("b", "x", sources=tuple(["s" * 500] * 600)), "sources may have 262,144 bytes"),
+    ],
+    ids=["title", "metadata", "sources"],
+)
+def test_what_is_too_long_beside_the_text(library: Library, stored: Stored, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        library.put("", [Stored("a", "x"), stored])
+    assert ids(library, "") == []
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o277], ids=oct)
+def test_the_file_is_its_owner_s_alone(tmp_path: Path, umask: int) -> None:
+    """And the store takes the folder that was made for it."""
+    before = os.umask(umask)
+    try:
+        library = Library(tmp_path / "store" / "serve" / "documents.sqlite")
+    finally:
+        os.umask(before)
+    library.put("", [Stored("a", "x")])
+    made = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert {made.pop(folder) for folder in ("store", "store/serve")} == {0o700} and set(made.values()) == {0o600}
+    assert not list(FileStore(tmp_path / "store").entries())
+    library.close()
 
 
 def test_it_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -273,6 +312,16 @@ def test_encoded_ahead_the_first_question_computes_nothing_of_the_documents(clie
 
     for ids in (["e1", "e2"], ["e2", "e0", "e1"], ["e3", "e0"], ["e3"]):  # with its source and without
         assert usage(ids)["computed"] < 15, ids  # the question's own
+
+
+def test_encode_may_stand_beside_the_fields_of_one_document(client: TestClient) -> None:
+    text = "Only this test has heard of the meadow behind the seventh mill. " * 4
+    done = client.put("/v1/documents/mill", json={"text": text, "year": 1999, "encode": True, "layout": "block"})
+    assert done.status_code == 200 and done.json()["encoded"]["tokens_computed"] > 20
+    assert client.get("/v1/documents/mill").json()["metadata"] == {"year": 1999}
+    for body, place in (({"encode": "yes"}, "encode"), ({"encode": True, "layout": 5}, "layout")):
+        reply = client.put("/v1/documents/mill", json={"text": text, **body})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == place
 
 
 def test_documents_over_a_restart(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serve_helpers import chat, served_app, wait_until
+from serve_helpers import answer_of, chat, connect, request, served_app, wait_until
 from typer.testing import CliRunner, Result
 
 from graphkv import GraphKV
@@ -153,6 +153,29 @@ def test_answers_that_would_take_too_long_are_ended_with_a_word(model: str) -> N
     assert "cancelled" in found["stream"][-1]["error"]["message"]
 
 
+def test_a_request_that_is_still_being_sent_when_the_server_stops(embedded: GraphKV) -> None:
+    """It is not begun any more; the client can tell that from a full queue."""
+    body = json.dumps(chat()).encode()
+    found: dict[str, Any] = {}
+    app = create_app(embedded, Settings())
+    with served_app(app) as address:
+        connection = connect(address)
+        connection.sendall(request("POST", "/v1/chat/completions", b"", "Content-Type: application/json", f"Content-Length: {len(body)}", length=False) + body[:5])
+        wait_until(lambda: "graphkv:http_requests_in_work 2.0" in httpx.get(address + "/metrics").text)
+
+        def rest() -> None:
+            wait_until(lambda: app.state.graphkv.scheduler._closing)
+            connection.sendall(body[5:])
+            found["answer"] = answer_of(connection)
+
+        thread = threading.Thread(target=rest)
+        thread.start()
+    thread.join(30)
+    connection.close()
+    status, error = found["answer"]
+    assert (status, error["error"]["code"]) == (503, "stopping")
+
+
 def run(*args: str, **environment: str) -> Result:
     return CliRunner().invoke(command, ["serve", *args], env={"COLUMNS": "200", "GRAPHKV_DEBUG": "", KEYS: None, **environment})
 
@@ -207,6 +230,13 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "uvicorn" else found(name, *rest))
     result = run()
     assert result.exit_code == 2 and "the server needs uvicorn: pip install 'graphkv[serve]'" in result.stderr
+
+
+def test_of_several_addresses_the_one_that_everything_understands(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)), (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **more: known)
+    with bind("localhost", 0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])

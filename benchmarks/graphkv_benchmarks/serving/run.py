@@ -48,7 +48,7 @@ class Plan:
     Attributes:
         tokens: sizes of the contexts whose first words are timed. repeats: sets of documents of each size.
         clients, seconds: of the load. contexts, load_tokens, load_questions: how many contexts it is about, their size, and the questions about each.
-        together, together_tokens, turns: questions at once, the size of their context, and how often both ways are timed.
+        together, together_tokens, turns: questions at once, the sizes of their contexts, and how often both ways are timed.
     """
 
     tokens: tuple[int, ...] = (2048, 8192, 32768)
@@ -59,16 +59,16 @@ class Plan:
     load_tokens: int = 2048
     load_questions: int = 8
     together: int = 16
-    together_tokens: int = 4096
+    together_tokens: tuple[int, ...] = (1024, 4096)
     turns: int = 5
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("repeats", "clients", "contexts", "load_tokens", "load_questions", "together", "together_tokens", "turns"):
+        for name in ("repeats", "clients", "contexts", "load_tokens", "load_questions", "together", "turns"):
             check_count(name, getattr(self, name))
-        if not self.tokens or self.seconds <= 0:
+        if not self.tokens or not self.together_tokens or self.seconds <= 0:
             raise InputError("expected at least one context size, and more than 0 seconds of load")
-        for size in self.tokens:
+        for size in (*self.tokens, *self.together_tokens):
             check_count("tokens", size)
 
 
@@ -93,11 +93,11 @@ def run_serving(plan: Plan, *, model: str | None = None, report: Report = lambda
     report("making contexts, and answering in this process")
     sizes = {size: [make_context(engine, f"t{size}-{i}", seed + 1000 * i + size, size, QUESTIONS) for i in range(plan.repeats)] for size in plan.tokens}
     load = [make_context(engine, f"load{i}", seed + 500_000 + i, plan.load_tokens, plan.load_questions) for i in range(plan.contexts)]
-    crowd = make_context(engine, "crowd", seed + 600_000, plan.together_tokens, plan.together)
+    crowds = [make_context(engine, f"crowd{size}", seed + 600_000 + size, size, plan.together) for size in plan.together_tokens]
     warm = make_context(engine, "warm", seed + 700_000, min(plan.tokens), 2)
-    answers = expected_answers(engine, [*(context for row in sizes.values() for context in row), *load, crowd])
+    answers = expected_answers(engine, [*(context for row in sizes.values() for context in row), *load, *crowds])
     with tempfile.TemporaryDirectory(prefix="graphkv-serving-", dir=os.environ.get("GRAPHKV_BENCH_DIR")) as folder, Server(Path(folder), model) as server:
-        return _measure(plan, engine, server, _Asked(sizes, load, crowd, warm, answers), report)
+        return _measure(plan, engine, server, _Asked(sizes, load, crowds, warm, answers), report)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class _Asked:
 
     sizes: dict[int, list[Context]]
     load: list[Context]
-    crowd: Context
+    crowds: list[Context]
     warm: Context
     answers: dict[tuple[str, str], str]
 
@@ -125,11 +125,13 @@ def _measure(plan: Plan, engine: GraphKV, server: Server, asked: _Asked, report:
     problems: dict[str, list[str]] = {"first_token": [found for one in first if (found := one.problem) is not None]}
     problems["single"] = asyncio.run(_compared(server.url, asked))
     together = [
-        {"context_tokens": asked.crowd.tokens, **asyncio.run(run_together(server.url, asked.crowd, asked.answers, turns=plan.turns, stored=stored))} for stored in (True, False)
+        {"context_tokens": crowd.tokens, **asyncio.run(run_together(server.url, crowd, asked.answers, turns=plan.turns, stored=stored))}
+        for crowd in asked.crowds
+        for stored in (True, False)
     ]
     problems["together"] = [line for row in together for line in row.pop("problems")]
     report("the same by transformers")
-    peer = run_peer(engine, asked.crowd, turns=min(2, plan.turns))
+    peer = {crowd.tokens: run_peer(engine, crowd, turns=min(2, plan.turns)) for crowd in asked.crowds}
     report(f"{plan.clients} clients for {plan.seconds:.0f} s")
     load = asyncio.run(run_load(server.url, asked.load, asked.answers, server.memory_mb, clients=plan.clients, seconds=plan.seconds, seed=plan.seed))
     problems["server"] = server.failures()
@@ -140,7 +142,7 @@ def _measure(plan: Plan, engine: GraphKV, server: Server, asked: _Asked, report:
         "first_token": rows_of(first, asked.sizes),
         "restart_seconds": starts,
         "together": together,
-        "peer": peer,
+        "peer": [{"context_tokens": tokens, **found} for tokens, found in peer.items() if found is not None],
         "load": load,
         "problems": problems,
     }
@@ -149,8 +151,8 @@ def _measure(plan: Plan, engine: GraphKV, server: Server, asked: _Asked, report:
 
 
 async def _compared(url: str, asked: _Asked) -> list[str]:
-    """Leave the documents of the load and the crowd with the server, ask everything once as a single client, and compare with ask()."""
-    contexts = [*asked.load, asked.crowd]
+    """Leave the documents of the load and of the crowds with the server, ask everything once as a single client, and compare with ask()."""
+    contexts = [*asked.load, *asked.crowds]
     found, problems = await single_answers(url, contexts)
     return [*problems, *(f"{name}: {text!r} instead of {wanted!r}" for (name, question), text in found.items() if text != (wanted := asked.answers[name, question]))]
 

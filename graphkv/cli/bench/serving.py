@@ -46,7 +46,7 @@ def serving(
     settings |= {"together": together, "turns": turns, "seed": seed}
     if quick:
         settings |= {"tokens": tuple(tokens or (512,)), "repeats": 1, "clients": min(clients, 8), "seconds": min(seconds, 2.0), "contexts": min(contexts, 3), "turns": 1}
-        settings |= {"load_tokens": 512, "load_questions": 4, "together_tokens": 512}
+        settings |= {"load_tokens": 512, "load_questions": 4, "together_tokens": (512,)}
     result = run_serving(Plan(**settings), model=model, report=lambda line: typer.secho(line, dim=True, err=True))
     if output is not None:
         write_result(output, result)
@@ -78,7 +78,8 @@ def _print(result: dict[str, Any]) -> None:
     console.print(table)
     load = result["load"]
     typer.echo(f"{load['clients']} clients, {load['seconds']:.0f} s: {load['throughput']['questions_s']:.1f} questions a second, first words {load['ttft']['p50']} s (p50), {load['ttft']['p99']} s (p99)")
-    for name, way in (result["peer"] or {"ways": {}})["ways"].items():
-        typer.echo(f"transformers, {name.replace('_', ' ')}: {way['questions_s']:.1f} questions a second, one at a time")
+    for peer in result["peer"]:
+        for name, way in peer["ways"].items():
+            typer.echo(f"transformers over {peer['context_tokens']:,} tokens, {name.replace('_', ' ')}: {way['questions_s']:.1f} questions a second, one at a time")
     for check in result["checks"]:
         typer.echo(f"{'met   ' if check['met'] else 'missed'}  {check['name']}: {check['got']} (wanted: {check['wanted']})")
