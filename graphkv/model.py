@@ -259,7 +259,8 @@ class GraphModel:
         """Logits ``[B, T or keep, vocab]`` of questions ``[B, T]`` over a cache of rotated keys; `mask` ``[B, N + T]`` is 0 on padding."""
         with self.lock, self._answering(reweigh), torch.no_grad():
             out = self.model(input_ids=token_ids, position_ids=positions, attention_mask=mask, use_cache=True, logits_to_keep=keep, **{self._cache_keyword: cache})
-        return out.logits
+        logits: Tensor = out.logits
+        return logits
 
     def step(self, reading: SharedReading, token_ids: Tensor, positions: Tensor, tails: Sequence[Any] = ()) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """New tokens ``[B, T]`` of several rows over one context: logits ``[B, vocab]`` behind the last, and the rows' own keys and values.

@@ -212,8 +212,9 @@ def test_a_failure_while_a_context_that_no_longer_fits_is_about_to_be_read(engin
         assert_idle(scheduler)
 
 
-def test_others_go_on_while_documents_are_encoded(engine: GraphKV, forwards: Forwards) -> None:
-    """A question over a context that stands assembled is let in and answered between two forwards of a long encoding."""
+def test_others_go_on_while_documents_are_encoded(engine: GraphKV, forwards: Forwards, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question over a context that stands assembled is let in and answered between two forwards of a long encoding; here after every one, for these are very short."""
+    monkeypatch.setattr("graphkv.scheduler._PATIENCE", 0.0)
     engine.batch_tokens = 1
     long = random_graph({f"s{n}": 30 for n in range(40)}, [])
     with Scheduler(engine) as scheduler:
@@ -225,7 +226,6 @@ def test_others_go_on_while_documents_are_encoded(engine: GraphKV, forwards: For
             slow = scheduler.submit(Question(ChatPrompt((), tuple(random_ids(5))), long, sampling=Sampling(max_new_tokens=2)))
             quick = scheduler.submit(question(engine, DOCUMENTS, "And?", max_new_tokens=10))
         assert len(quick.future.result(SECONDS).token_ids) == 10 and len(running.future.result(SECONDS).token_ids) == 12
-        assert not slow.future.done() or forwards.count("encode") == 40
         assert slow.future.result(SECONDS).tokens_computed == 40 * 30 + 5
         kinds = "".join({"encode": "e", "read": "r", "step": "s"}[kind] for kind, _ in forwards.log)
         assert max(map(len, kinds[: kinds.rindex("s")].split("s")[:-3])) <= 3 and kinds.count("es") > 8, kinds

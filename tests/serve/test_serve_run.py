@@ -91,7 +91,7 @@ def test_stopped_while_answers_stream(model: str, tmp_path: Path) -> None:
         assert begun.wait(30)
         second = threading.Thread(target=lambda: found.update(second=streamed(address, LONG | {"max_tokens": 5}, None, headers)))
         second.start()
-        wait_until(lambda: "graphkv:num_requests_waiting 1.0" in httpx.get(address + "/metrics").text)
+        wait_until(lambda: "graphkv:num_requests_waiting 1.0" in httpx.get(address + "/metrics", headers=headers).text)
         child.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         with pytest.raises(httpx.TransportError):
