@@ -88,10 +88,10 @@ def shared_context_attention(
         shared_key, shared_value = reading.keys[layer], reading.values[layer]
     else:  # no context at all
         shared_key = shared_value = key.new_empty(key.shape[1], 0, key.shape[3])
+    mask = reading.mask.to(query.device)  # a model's layers may lie on several devices
     if reading.looks is not None and layer in reading.looks.heads:
         chosen = torch.tensor(reading.looks.heads[layer], device=query.device)
         of = chosen // (query.shape[1] // key.shape[1])
-        reading.looks.add(shared_weights(query[:, chosen], key[:, of], shared_key[of], reading.mask, scale=scaling, softcap=softcap))
-    mask = reading.mask
+        reading.looks.add(shared_weights(query[:, chosen], key[:, of], shared_key[of], mask, scale=scaling, softcap=softcap))
     out = shared_attention(query, key, value, shared_key, shared_value, mask, parts=reading.parts, scale=scaling, softcap=softcap)
     return out.transpose(1, 2).contiguous(), None

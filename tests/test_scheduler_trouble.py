@@ -232,9 +232,10 @@ def test_others_go_on_while_documents_are_encoded(engine: GraphKV, forwards: For
 
 
 @pytest.mark.parametrize("when", ["before it is served", "while its context is encoded"])
-def test_no_more_rows_than_allowed(engine: GraphKV, forwards: Forwards, when: str) -> None:
+def test_no_more_rows_than_allowed(engine: GraphKV, forwards: Forwards, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question whose context has to be encoded has a place; those over a context that stands assembled, which come with it or meanwhile, leave it that one."""
-    engine.batch_tokens, most, tickets = 1, 0, list[Ticket]()
+    monkeypatch.setattr("graphkv.scheduler._PATIENCE", 0.0)
+    engine.batch_tokens, most, tickets = 512, 0, list[Ticket]()
 
     def ask(documents: Any) -> None:
         tickets.append(scheduler.submit(question(engine, documents, "?" * (1 + len(tickets)), max_new_tokens=60)))
@@ -289,8 +290,9 @@ def test_a_context_for_which_there_is_no_memory_gets_its_turn(engine: GraphKV) -
 def test_the_same_tokens_as_prefix_or_as_document_are_two_contexts(engine: GraphKV) -> None:
     """Under `sequential` both read alike, but a prefix is no segment: what was looked at is told by segments."""
     two = random_graph({"a": 12, "b": 9}, [])
-    with Scheduler(engine) as scheduler:
-        for prompt, graph, ids in ((ChatPrompt(tuple(two["a"].tokens or ()), (5, 6)), two.subgraph("b"), {"b"}), (ChatPrompt((), (5, 6)), two, {"a", "b"})):
+    asked = (ChatPrompt(tuple(two["a"].tokens or ()), (5, 6)), two.subgraph("b"), {"b"}), (ChatPrompt((), (5, 6)), two, {"a", "b"})
+    with Scheduler(engine) as one, Scheduler(engine) as other:
+        for scheduler, (prompt, graph, ids) in ((one, asked[0]), (one, asked[1]), (other, asked[1]), (other, asked[0])):
             answer = scheduler.ask(Question(prompt, graph, "sequential", sampling=Sampling(max_new_tokens=3)))
             assert {use.id for use in answer.segments} == ids
             assert {segment for citation in answer.citations for segment, _ in citation.segments} <= ids

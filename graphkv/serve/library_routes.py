@@ -103,7 +103,7 @@ async def delete_document(id: str, request: Request, scope: Scope) -> DeleteRepl
 
 
 @router.delete("/v1/documents", response_model=DeleteList, responses=responses(400, 401, 503))
-async def delete_documents(request: Request, scope: Scope, id: Annotated[list[str], Query(min_length=1, max_length=1000)]) -> DeleteList:
+async def delete_documents(request: Request, scope: Scope, id: Annotated[list[str], Query(min_length=1)]) -> DeleteList:
     """Forget several documents, as :func:`delete_document` does: ``?id=a&id=b``. Also for ids such as ``..``, which clients do not send in a path."""
     state = state_of(request)
     for one in id:
