@@ -49,7 +49,7 @@ class Citation:
 
     Attributes:
         start, end: characters of the answer's text. text: what stands there.
-        segments: (segment id, share of the attention that went to segments, 0 to 1), best first.
+        segments: (segment id, the largest share of a token's attention that it had, 0 to 1), best first.
 
     Example:
         >>> Citation(0, 3, "Ada", (("paper1", 0.9),)).segments[0][0]
