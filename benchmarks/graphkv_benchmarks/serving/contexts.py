@@ -79,7 +79,7 @@ def make_context(engine: GraphKV, name: str, seed: int, tokens: int, questions: 
 
 def expected_answers(engine: GraphKV, contexts: Sequence[Context]) -> dict[tuple[str, str], str]:
     """What :meth:`GraphKV.ask` answers in this process: (context's name, question) → text. Nothing of it is kept in a store."""
-    answers = {}
+    answers: dict[tuple[str, str], str] = {}
     for context in contexts:
         own = GraphKV(engine.model, store=MemoryStore(), template=engine.template, max_segment_tokens=engine.max_segment_tokens)
         found = own.ask_many(list(context.documents), context.questions, max_new_tokens=64, batch_size=1)  # each by itself, as ask() does it
