@@ -18,6 +18,7 @@ def serving(
     seconds: Annotated[float, typer.Option(help="How long the load lasts.", min=0.1)] = 60.0,
     contexts: Annotated[int, typer.Option(help="Contexts that the load is about.", min=1)] = 12,
     together: Annotated[int, typer.Option(help="Questions over one context at once.", min=1)] = 16,
+    together_tokens: Annotated[list[int] | None, typer.Option(help="Tokens of their context; may be given several times.", min=64, show_default="1024 4096")] = None,
     turns: Annotated[int, typer.Option(help="How often questions at once and one at a time are timed.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Which held-out worlds.", min=0)] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Small contexts, few clients, two seconds of load: whether it runs, not how fast.")] = False,
@@ -43,7 +44,7 @@ def serving(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"tokens": tuple(tokens) if tokens else Plan().tokens, "repeats": repeats, "clients": clients, "seconds": seconds, "contexts": contexts}
-    settings |= {"together": together, "turns": turns, "seed": seed}
+    settings |= {"together": together, "together_tokens": tuple(together_tokens) if together_tokens else Plan().together_tokens, "turns": turns, "seed": seed}
     if quick:
         settings |= {"tokens": tuple(tokens or (512,)), "repeats": 1, "clients": min(clients, 8), "seconds": min(seconds, 2.0), "contexts": min(contexts, 3), "turns": 1}
         settings |= {"load_tokens": 512, "load_questions": 4, "together_tokens": (512,)}
