@@ -96,7 +96,8 @@ def shared_weights(query: Tensor, key: Tensor, shared_key: Tensor, mask: Tensor,
     own = logits(last, key.to(work), scale, softcap).flatten(1, 2)[:, :, 0].masked_fill(~mask[:, None, -1], -torch.inf)
     kv_heads, rows = shared_key.shape[0], last.shape[0]
     folded = last.view(rows, kv_heads, -1, last.shape[-1]).permute(1, 2, 0, 3).flatten(1, 2)  # [K, G·B, D]: the context is read once, and not copied for every row
-    shared = logits(folded[None], shared_key[None].to(work), scale, softcap)[0, :, 0].unflatten(1, (-1, rows)).permute(2, 0, 1, 3).flatten(1, 2)
+    shared = logits(folded[None], shared_key[None].to(work), scale, softcap)[0, :, 0]
+    shared = shared.reshape(kv_heads, -1, rows, shared.shape[-1]).permute(2, 0, 1, 3).flatten(1, 2)
     return torch.cat((shared, own), dim=-1).softmax(-1)[..., : shared.shape[-1]].float()
 
 
