@@ -10,9 +10,9 @@ from page_helpers import ARGUMENTS, CHROMIUM, Open, Script, running, scripted_ap
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for all of this folder; while it runs, no test may start an event loop of its own."""
+    """One for all tests of a file; while it runs, no test may start an event loop of its own. (In a folder without `__init__.py` a scope of "package" lasts to the end of the run.)"""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
@@ -45,7 +45,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
     assert not failures
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def scripted() -> Iterator[tuple[str, Script]]:
     """A server that follows a script."""
     script = Script()
