@@ -12,7 +12,7 @@ from hostile_helpers import one_error
 from serve_helpers import answer_of, chat, connect, request, served
 from starlette.testclient import TestClient
 
-from graphkv.scheduler import Scheduler
+from graphkv import GraphKV
 from graphkv.serve.settings import Settings
 
 CHAT = "/v1/chat/completions"
@@ -20,9 +20,9 @@ JSON = "Content-Type: application/json"
 
 
 @pytest.fixture(scope="module")
-def strict(scheduler: Scheduler) -> Iterator[str]:
-    """A server that holds little."""
-    with served(scheduler, Settings(max_body_bytes=100_000, max_held_bytes=150_000)) as address:
+def strict(embedded: GraphKV) -> Iterator[str]:
+    """A server that holds little; it has a scheduler of its own, which ends with it."""
+    with served(embedded, Settings(max_body_bytes=100_000, max_held_bytes=150_000)) as address:
         yield address
 
 
@@ -53,10 +53,10 @@ def test_no_body_outside_of_the_api(strict: str, path: str, more: tuple[str, ...
         assert status == 413 and "takes no body" in one_error(error)
 
 
-def test_one_key_holds_half_at_most(scheduler: Scheduler) -> None:
+def test_one_key_holds_half_at_most(embedded: GraphKV) -> None:
     keys = {name: f"Authorization: Bearer key-of-the-{name}" for name in ("first", "second")}
     settings = Settings(max_body_bytes=100_000, max_held_bytes=300_000, keys=tuple(f"key-of-the-{name}" for name in keys))
-    with served(scheduler, settings) as address, connect(address) as first, connect(address) as again, connect(address) as other:
+    with served(embedded, settings) as address, connect(address) as first, connect(address) as again, connect(address) as other:
         first.sendall(request("POST", CHAT, b"", JSON, keys["first"], "Content-Length: 100000", length=False) + b" " * 99_000)
         time.sleep(0.2)
         again.sendall(request("POST", CHAT, b" " * 90_000, JSON, keys["first"]))

