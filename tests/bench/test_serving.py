@@ -227,3 +227,12 @@ def test_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"ended at once with code 2: .*no such model folder"):
         process.Server(tmp_path, str(tmp_path / "nowhere")).start()
+
+
+def test_citations_are_counted_against_the_gold_segments() -> None:
+    """One small world, whose counts must fit each other."""
+    from graphkv_benchmarks.serving.cited import measure
+
+    found = measure(GraphKV.from_pretrained(store="memory"), seed=7, worlds=1, documents=4, questions=6)
+    assert found["asked"] == 6 >= found["right"] + found["unanswerable"] and found["right"] >= found["cited"] >= found["gold_first"] > 0
+    assert found["unanswerable"] >= found["unanswerable_cited"]
