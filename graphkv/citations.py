@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 from graphkv.engine import GraphKV
 from graphkv.graph import SegmentGraph
@@ -61,7 +60,7 @@ def citations_of(text: str, reach: Sequence[int], looks: Sequence[Mapping[str, f
         (Citation(start=3, end=6, text='Ada', segments=(('p', 0.9),)),)
     """
     words, found, holds = _looked(_words(text), reach, looks), [], _Texts(graph)
-    for top, run in groupby(words, key=lambda word: next(iter(word[2]), None)):
+    for top, run in itertools.groupby(words, key=lambda word: next(iter(word[2]), None)):
         spans = list(run)
         start, end = spans[0][0], spans[-1][1]
         if top is None or not _says_something(words_here := text[start:end]):
