@@ -75,12 +75,7 @@ def _morehopqa_row(row: Any, where: str, edges: Edges) -> Row:
         raise DocumentError(f"{where}: missing {', '.join(missing)}; expected a MoreHopQA row with _id, question, answer and context (a file of documents is JSON Lines: one object a line, no list)")
     if not isinstance(row["question"], str) or not isinstance(row["context"], list):
         raise DocumentError(f"{where}: expected question to be a string and context to be a list of [title, sentences]")
-    documents = []
-    for number, passage in enumerate(row["context"]):
-        if not _is_passage(passage):
-            raise DocumentError(f"{where}, passage {number}: expected [title, [sentence, ...]], got {str(passage)[:60]}")
-        title, sentences = passage
-        documents.append({"id": title, "title": title, "text": "".join(sentences)})
+    documents = [{"id": title, "title": title, "text": text} for title, text in titled_passages(row["context"], where)]
     try:
         graph = SegmentGraph.from_documents(documents)
     except DocumentError as error:
@@ -96,6 +91,22 @@ def _morehopqa_row(row: Any, where: str, edges: Edges) -> Row:
         hops=row.get("no_of_hops"),
         metadata={key: value for key, value in row.items() if key not in used},
     )
+
+
+def titled_passages(context: Sequence[Any], where: str) -> list[tuple[str, str]]:
+    """(title, text) of each ``[title, [sentence, ...]]`` in a row's ``context``, as HotpotQA, 2WikiMultihopQA and MoreHopQA have them.
+
+    Raises:
+        DocumentError: an entry of another shape.
+
+    Example:
+        >>> titled_passages([["Rhine", ["The Rhine is a river.", " It is long."]]], "row 0")
+        [('Rhine', 'The Rhine is a river. It is long.')]
+    """
+    for number, passage in enumerate(context):
+        if not _is_passage(passage):
+            raise DocumentError(f"{where}, passage {number}: expected [title, [sentence, ...]], got {str(passage)[:60]}")
+    return [(title, "".join(sentences)) for title, sentences in context]
 
 
 def _is_passage(passage: Any) -> bool:

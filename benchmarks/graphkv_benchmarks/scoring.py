@@ -21,7 +21,19 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def best_subspan_em(prediction: str, answers: str | Iterable[str]) -> float:
+def before_end_marks(prediction: str) -> str:
+    """A prediction up to the first end mark of a chat model (``<|im_end|>``, ``<|eot_id|>``).
+
+    Example:
+        >>> before_end_marks("Ada Fumrel.<|eot_id|><|im_end|>")
+        'Ada Fumrel.'
+    """
+    for mark in _END_MARKS:
+        prediction = prediction.split(mark, 1)[0]
+    return prediction
+
+
+def best_subspan_em(prediction: str, answers: str | Iterable[str], *, blank_counts: bool = False) -> float:
     """1.0 if any gold answer stands somewhere in the prediction (both normalised), else 0.0.
 
     The prediction is cut at the first end mark of a chat model (``<|im_end|>``, ``<|eot_id|>``). This is the score of
@@ -30,6 +42,7 @@ def best_subspan_em(prediction: str, answers: str | Iterable[str]) -> float:
 
     Args:
         prediction: the answer given. answers: one gold answer, or several of which one is enough.
+        blank_counts: a gold answer of nothing but punctuation and articles always counts, as in Graph-KV's own code.
 
     Raises:
         ValueError: there is no gold answer.
@@ -41,10 +54,8 @@ def best_subspan_em(prediction: str, answers: str | Iterable[str]) -> float:
     golds = [answers] if isinstance(answers, str) else list(answers)
     if not golds:
         raise ValueError("best_subspan_em needs at least one gold answer, got none")
-    for mark in _END_MARKS:
-        prediction = prediction.split(mark, 1)[0]
-    given = normalise(prediction)
-    return float(any(gold and gold in given for gold in map(normalise, golds)))
+    given = normalise(before_end_marks(prediction))
+    return float(any((gold or blank_counts) and gold in given for gold in map(normalise, golds)))
 
 
 def wilson(right: float, count: int, z: float = 1.959964) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from graphkv.graph import SegmentGraph
 from graphkv.prompt import PromptTemplate
@@ -68,17 +68,17 @@ class Task(ABC):
     """A benchmark. A new one is a file of :mod:`graphkv_benchmarks.tasks` and a verb of the CLI.
 
     Tasks are small frozen dataclasses of plain values (they are sent to worker processes); data is read when it is asked for.
-
-    Class attributes:
-        metric: the name of :meth:`score` in results.
     """
-
-    metric: ClassVar[str] = "best_subspan_em"
 
     @property
     @abstractmethod
     def name(self) -> str:
         """For results: ``arxiv-qa``, ``rag-nq``."""
+
+    @property
+    def metric(self) -> str:
+        """The name of :meth:`score` in results."""
+        return "best_subspan_em"
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -33,6 +33,10 @@ PromptName = Annotated[
     str | None, typer.Option("--prompt", metavar="paper|model", help="The paper's prompt, or the model's own chat template.", show_default="paper; model for the embedded model")
 ]
 AsPublished = Annotated[bool, typer.Option("--as-published", help="With the oddities of the official code, each named in config.yaml.")]
+StorePlace = Annotated[
+    str | None,
+    typer.Option("--store", metavar="PLACE", help="Where encoded segments are kept: a folder or an fsspec address; memory, for one ego graph or row at a time, without it.", show_default=False),
+]
 LandmarkModel = Annotated[
     str | None, typer.Option("--landmark-model", metavar="MODEL", help="The model of arm landmark.", show_default="the one of --model; embedded-landmark for the embedded model")
 ]
