@@ -12,7 +12,7 @@ from graphkv.errors import InputError, one_of
 
 from .case import Line
 from .folder import CONFIG, PREDICTIONS, decisive, read_config
-from .intervals import holm, is_binary, mcnemar, mean, paired_bootstrap
+from .intervals import holm, is_binary, mcnemar, mean, paired_bootstrap, sign_flip
 from .metrics import SEED, name_of, unique, without
 from .predictions import read_lines
 from .report_tables import DASH, code, escape, percent, setting_name, table
@@ -71,14 +71,15 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
     """B minus A on the questions that both answered, by arm and setting.
 
     Pairs are made by setting (with its seed) and id. A question's difference is its mean over seeds, and the interval (95%, paired bootstrap)
-    is over questions. McNemar's exact test needs scores of 0 and 1 and one answer a question, so there is none where seeds are pooled.
+    is over questions. The test is McNemar's exact one where scores are 0 and 1 and each question has one answer; where seeds are pooled, or scores lie
+    between, its generalisation: random signs of the questions' differences.
 
     Returns:
         A dictionary that can be written as JSON::
 
             task, metric, a, b (folder, arm, model, dtype), differing (settings that are not equal)
             cells: arm_a, arm_b, setting, questions, pairs, mean_a, mean_b, difference, low, high,
-                only_a, only_b (answered by one only: skipped by the other or not in its file), neither, b, c (A alone right, B alone right), p, p_holm
+                only_a, only_b (answered by one only: skipped by the other or not in its file), neither, b, c (questions on which A is better, B is better: McNemar's b and c), test ("mcnemar", "sign-flip"), p, p_holm
             left_out: arm, setting, run: cells that one of the two does not have
 
     Raises:
@@ -188,9 +189,10 @@ def _cell(arm_a: str, arm_b: str, ours: Mapping[tuple[str, str], Line], theirs: 
     values = [(mean([one for one, _ in pairs]), mean([other for _, other in pairs])) for pairs in scores.values()]
     differences = [other - one for one, other in values]
     low, high = paired_bootstrap(differences) if differences else (None, None)
-    tested = None
-    if values and len(both) == len(scores) and is_binary([score for value in values for score in value]):
-        tested = mcnemar([one for one, _ in values], [other for _, other in values])
+    exact = len(both) == len(scores) and is_binary([score for value in values for score in value])
+    p = None
+    if values:
+        p = mcnemar([one for one, _ in values], [other for _, other in values]).p if exact else sign_flip(differences)
     line = next(iter(ours.values()))
     return {
         "arm_a": arm_a,
@@ -206,9 +208,10 @@ def _cell(arm_a: str, arm_b: str, ours: Mapping[tuple[str, str], Line], theirs: 
         "only_a": len(ones.keys() - others.keys()),
         "only_b": len(others.keys() - ones.keys()),
         "neither": len((ours.keys() | theirs.keys()) - ones.keys() - others.keys()),
-        "b": tested.b if tested else None,
-        "c": tested.c if tested else None,
-        "p": tested.p if tested else None,
+        "b": sum(difference < 0 for difference in differences),
+        "c": sum(difference > 0 for difference in differences),
+        "test": None if p is None else "mcnemar" if exact else "sign-flip",
+        "p": p,
         "p_holm": None,
     }
 
@@ -228,15 +231,15 @@ def markdown(result: Mapping[str, Any]) -> str:
     for cell in cells:
         arm = code(cell["arm_a"]) if cell["arm_a"] == cell["arm_b"] else f"{code(cell['arm_a'])} → {code(cell['arm_b'])}"
         interval = DASH if cell["difference"] is None else f"{100 * cell['difference']:+.1f} [{100 * cell['low']:+.1f}, {100 * cell['high']:+.1f}]"
-        alone = DASH if cell["p"] is None else f"{cell['b']} / {cell['c']}"
+        better = DASH if cell["p"] is None else f"{cell['b']} / {cell['c']}"
         body.append([
-            arm, escape(setting_name(cell["setting"])), str(cell["questions"]), percent(cell["mean_a"]), percent(cell["mean_b"]), interval, alone, _p(cell["p"]),
+            arm, escape(setting_name(cell["setting"])), str(cell["questions"]), percent(cell["mean_a"]), percent(cell["mean_b"]), interval, better, _p(cell["p"]),
             _p(cell["p_holm"]), f"{cell['only_a']} / {cell['only_b']} / {cell['neither']}",
         ])  # fmt: skip
-    head = ["arm", "setting", "questions", "A", "B", "B − A", "right in A only / B only", "p", "p (Holm)", "answered in A only / B only / neither"]
+    head = ["arm", "setting", "questions", "A", "B", "B − A", "better in A / B", "p", "p (Holm)", "answered in A only / B only / neither"]
     lines += ["", *table(head, body), "", "Percent; 95% interval: paired bootstrap over questions; p: McNemar's exact test."]
-    if any(cell["pairs"] > cell["questions"] for cell in cells):
-        lines.append("Where seeds are pooled there is no p: McNemar's test needs one answer a question.")
+    if any(cell["test"] == "sign-flip" for cell in cells):
+        lines.append("Where seeds are pooled, or scores lie between 0 and 1, p is that of random signs of the questions' differences, of which McNemar's test is the case of 0 and 1.")
     if len(cells) > 1:
         lines.append(f"{len(cells)} comparisons are shown: by chance alone one of twenty has p below 0.05; p (Holm) allows for that, the intervals do not.")
     if result["left_out"]:

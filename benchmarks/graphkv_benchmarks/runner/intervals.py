@@ -1,4 +1,4 @@
-"""What chance does to a mean: bootstrap intervals over questions, exact McNemar, Holm's correction; the same whatever the order of the values."""
+"""What chance does to a mean: bootstrap intervals over questions, exact McNemar and its like for other scores, Holm's correction; the same whatever the order of the values."""
 
 from __future__ import annotations
 
@@ -139,6 +139,34 @@ def _two_sided(b: int, c: int) -> float:
         term = term * (count - k + 1) // k
         tail += term
     return 2 * tail / 2**count if count < 1000 else math.exp(min(0.0, math.log(2 * tail) - count * math.log(2)))
+
+
+def sign_flip(differences: Sequence[float], resamples: int = 99_999, seed: int = 0) -> float:
+    """Whether a mean difference could be chance, for scores of any kind: the paired randomisation test (Fisher 1935), two-sided.
+
+    Were the two ways alike, each question's difference could as well have the other sign. For differences of -1, 0 and 1 this is McNemar's test;
+    it is drawn at random, so p is never below 1 / (resamples + 1).
+
+    Args:
+        differences: one a question, finite.
+
+    Raises:
+        InputError: none, or fewer than one resample.
+
+    Example:
+        >>> sign_flip([0.5, -0.5, 0.0])
+        1.0
+    """
+    check_count("resamples", resamples)
+    if not differences:
+        raise InputError("a test needs at least one difference, got none")
+    sizes, counts = np.unique(np.abs(np.asarray(differences, dtype=np.float64).round(9)), return_counts=True)
+    generator, total = np.random.default_rng(seed), np.zeros(resamples)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        if size:
+            total += size * (2 * generator.binomial(count, 0.5, size=resamples) - count)
+    beyond = int((np.abs(total) >= abs(math.fsum(differences)) - 1e-6).sum())
+    return (1 + beyond) / (1 + resamples)
 
 
 def is_binary(scores: Sequence[float]) -> bool:

@@ -85,7 +85,7 @@ def draw_length(result: Mapping[str, Any], path: Path) -> Path:
         if not points:
             continue
         # Arms read nearly the same number of tokens: their intervals would stand on top of one another.
-        step = (place - (len(curves) - 1) / 2) * 0.008
+        step = (place - (len(curves) - 1) / 2) * 0.012
         xs = [x * (max(tokens) / min(tokens)) ** step if logarithmic else x + step * span for x, *_ in points]
         colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
         for x, (_, middle, settings) in zip(xs, points, strict=True):

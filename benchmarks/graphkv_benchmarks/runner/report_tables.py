@@ -26,7 +26,7 @@ def escape(text: object) -> str:
         >>> escape("a|b\\n*c*")
         'a\\\\|b \\\\*c\\\\*'
     """
-    return re.sub(r"([\\`*_\[\]<>|~$#])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(r"([\\`*_\[\]<>|~$#&])", r"\\\1", " ".join(str(text).split()))
 
 
 def code(text: object) -> str:
