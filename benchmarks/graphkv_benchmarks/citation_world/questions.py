@@ -19,7 +19,7 @@ def questions_about(papers: Sequence[Paper], everyone: Sequence[Paper], names: N
         everyone: all documents of the world, distractors included; what stands in one of them is not "not in the documents".
     """
     by_id = {p.id: p for p in everyone}
-    found = [q for paper in papers for q in _about(paper, by_id, rng)]
+    found = [q for paper in papers for q in about_paper(paper, by_id, rng)]
     found += _comparisons(papers, rng)
     found += [q for paper in papers for q in _unanswerable(paper, by_id, rng)]
     absent = [t for paper in papers for t in (*paper.others, *paper.absent.values())] + [names.title() for _ in range(2)]
@@ -60,7 +60,8 @@ def _style(path: Sequence[str], by_id: dict[str, Paper]) -> str:
     return max((by_id[p].style for p in path[:-1]), key=STYLES.index, default="named")
 
 
-def _about(paper: Paper, by_id: dict[str, Paper], rng: random.Random) -> Iterator[Question]:
+def about_paper(paper: Paper, by_id: dict[str, Paper], rng: random.Random) -> Iterator[Question]:
+    """Every question about a paper and what it cites that has an answer, each worded once at random. ``by_id`` holds all of these papers."""
     for via, path in _chains(paper, by_id):
         last, style, phrase = by_id[path[-1]], _style(path, by_id), _phrase(paper.title, via, rng)
         for kind, value in last.facts.items():

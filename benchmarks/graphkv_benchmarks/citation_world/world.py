@@ -197,7 +197,7 @@ def _sentences(paper: Paper, titles: dict[str, str], rng: random.Random, recipe:
         found.append((kind, sentence.replace("{S}", subject).replace("{O}", inner), values[kind]))
     for other in paper.others:
         if rng.random() < 0.7:
-            found.insert(rng.randint(0, len(found)), ("", rng.choice(OTHERS), numbers[other]))
+            found.insert(rng.randint(0, len(found)), ("", rng.choice(OTHERS), numbers.get(other, other)))
     if numbers:
         found.append(("", "References:", ""))
         entry = {title: f"{relation}.entry" for relation, title in cited.items()}
@@ -205,7 +205,7 @@ def _sentences(paper: Paper, titles: dict[str, str], rng: random.Random, recipe:
     return found
 
 
-def _write(paper: Paper, titles: dict[str, str], rng: random.Random, recipe: Recipe) -> None:
+def write_paper(paper: Paper, titles: dict[str, str], rng: random.Random, recipe: Recipe) -> None:
     """Fill ``text`` and ``marks``: one sentence a fact, filler between them, a reference list at the end."""
     sentences = _sentences(paper, titles, rng, recipe)
     body = next((i for i, (_, sentence, _) in enumerate(sentences) if sentence == "References:"), len(sentences))
@@ -266,5 +266,5 @@ def make_world(seed: int, documents: int, held_out: bool = False, recipe: Recipe
         gone = _take_out(core, titles, rng, recipe.missing)
         papers, core = [p for p in papers if p.id not in gone], [p for p in core if p.id not in gone]
     for paper in papers:
-        _write(paper, titles, rng, recipe)
+        write_paper(paper, titles, rng, recipe)
     return World(papers, questions_about(core, papers, names, rng))
