@@ -185,7 +185,7 @@ def test_offline_rows_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(offline_rag, "_write", lambda *rest: pytest.fail("written again"))
         write_offline_rag(tmp_path, rows=1)
-        with pytest.raises(InputError, match="holds other rows"):
+        with pytest.raises(InputError, match="holds another set"):
             write_offline_rag(tmp_path, rows=2)
     (tmp_path / "mine" / "datahub" / "rag" / "nq_eval").mkdir(parents=True)
     with pytest.raises(InputError, match="was not made by"):

@@ -254,7 +254,7 @@ def test_the_offline_set(tmp_path: Path, set: str) -> None:
     assert sum(read.papers[a].label == read.papers[b].label for a, b in pairs) > 0.6 * len(pairs)
     assert write_offline_topic(one, set) == one
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="is a file"):
+    with pytest.raises(InputError, match="was not made by"):
         write_offline_topic(tmp_path / "file", set)
 
 

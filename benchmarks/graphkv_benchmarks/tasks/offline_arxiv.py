@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from graphkv.errors import InputError
-
 from ..citation_world.ego import Ego, make_egos
+from .made_set import make_set
 
 FOLDER = "arxiv"
 """The set's folder inside the one that is given, as in ``datahub/arxiv``."""
@@ -38,38 +36,17 @@ def write_offline_arxiv(
     """
     made = {"made_by": "graphkv bench offline arxiv-qa", "version": 1, "graphs": graphs, "references": list(references), "words": words, "seed": seed}
     made |= {"missing": missing, "held_out": held_out}
-    folder = Path(folder)
-    if (there := _there(folder / FOLDER, made)) is not None:
-        return there
-    egos = make_egos(seed, graphs, references, words, missing, held_out)
-    texts = [[ego.centre.text, *(paper.text for paper in ego.references.values() if paper is not None)] for ego in egos]
-    made |= {"documents": sum(map(len, texts)), "longest_words": max(sum(len(text.split()) for text in group) for group in texts)}
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{FOLDER}-", dir=folder, ignore_cleanup_errors=True) as temporary:
-        part = Path(temporary) / FOLDER
-        _write(part, egos, made)
-        try:
-            part.rename(folder / FOLDER)
-        except OSError:
-            if (there := _there(folder / FOLDER, made)) is None:  # else another process was faster
-                raise
-    return made
+
+    def write(place: Path) -> dict[str, int]:
+        egos = make_egos(seed, graphs, references, words, missing, held_out)
+        _write(place, egos)
+        texts = [[ego.centre.text, *(paper.text for paper in ego.references.values() if paper is not None)] for ego in egos]
+        return {"documents": sum(map(len, texts)), "longest_words": max(sum(len(text.split()) for text in group) for group in texts)}
+
+    return make_set(Path(folder) / FOLDER, made, write)
 
 
-def _there(place: Path, made: dict[str, Any]) -> dict[str, Any] | None:
-    """What offline.json of the same set says; None if there is nothing. Raises InputError if there is something else."""
-    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
-        return None
-    try:
-        found = json.loads((place / "offline.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{place} is there and was not made by `graphkv bench offline`: choose another folder, or delete it") from None
-    if not isinstance(found, dict) or any(found.get(key) != value for key, value in made.items()):
-        raise InputError(f"{place} holds another set (its offline.json: {json.dumps(found)}): choose another folder, or delete it")
-    return found
-
-
-def _write(place: Path, egos: list[Ego], made: dict[str, Any]) -> None:
+def _write(place: Path, egos: list[Ego]) -> None:
     for part in ("questions", "answers", "text_data"):
         (place / part).mkdir(parents=True)
     for number, ego in enumerate(egos, start=1):
@@ -78,4 +55,3 @@ def _write(place: Path, egos: list[Ego], made: dict[str, Any]) -> None:
         (place / "answers" / f"{number}.txt").write_text(ego.question.answer + "\n", encoding="utf-8")
         (place / "text_data" / f"{number}.json").write_text(json.dumps(row, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (place / "types.json").write_text(json.dumps({str(number): ego.type for number, ego in enumerate(egos, start=1)}, indent=1) + "\n", encoding="utf-8")
-    (place / "offline.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

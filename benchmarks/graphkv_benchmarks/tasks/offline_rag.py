@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from graphkv.errors import InputError, check_count
 from graphkv_retrieval.bm25 import score_documents
 
 from ..citation_world import Paper, Question, Recipe, World, make_world
+from .made_set import make_set
 from .rag_prompts import PREFIX, TEMPLATES
 
 FOLDER = Path("datahub/rag")
@@ -60,33 +60,12 @@ def write_offline_rag(folder: str | Path, *, rows: int = 100, seed: int = 1, wor
     if isinstance(words, bool) or not isinstance(words, int) or words < 0:
         raise InputError(f"words must be a whole number of at least 0, got {words!r}")
     made = {"made_by": "graphkv bench offline rag", "version": 1, "rows": rows, "seed": seed, "words": words}
-    place = Path(folder) / FOLDER
-    if _there(place, made):
-        return made
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent, ignore_cleanup_errors=True) as temporary:
-        part = Path(temporary) / place.name
-        _write(part, rows, seed, words)
-        (part / "offline.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-        try:
-            part.rename(place)
-        except OSError:
-            if not _there(place, made):  # else another process was faster
-                raise
-    return made
 
+    def write(place: Path) -> dict[str, Any]:
+        _write(place, rows, seed, words)
+        return {}
 
-def _there(place: Path, made: dict[str, Any]) -> bool:
-    """Whether the same rows are there. Raises InputError if something else is."""
-    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
-        return False
-    try:
-        found = json.loads((place / "offline.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{place} is there and was not made by `graphkv bench offline`: choose another folder, or delete it") from None
-    if found != made:
-        raise InputError(f"{place} holds other rows (its offline.json: {json.dumps(found)}): choose another folder, or delete it")
-    return True
+    return make_set(Path(folder) / FOLDER, made, write)
 
 
 def _write(place: Path, rows: int, seed: int, words: int) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 from pathlib import Path
+from typing import Any
 
 from graphkv.errors import InputError, check_count, one_of
 
 from . import topic_cora, topic_pubmed
+from .made_set import make_set
 
 _WORDS = {
     "Case_Based": ("retrieved precedents", "adaptation of old solutions", "a library of past episodes", "similarity indexing", "reuse of plans", "analogical retrieval"),
@@ -37,7 +37,7 @@ _STEMS = ("Maple", "Harbour", "Lantern", "Cinder", "Willow", "Granite", "Heron",
 
 
 def write_offline_topic(folder: str | Path, set: str, papers: int = 60, seed: int = 1) -> Path:
-    """Write the set, whole or not at all; a folder that is there already is left as it is.
+    """Write the set, whole or not at all; offline.json in it says how it was made, and the same set is left as it is.
 
     A paper speaks of its class in four of five phrases and cites one to four earlier papers, nine of ten times of its own class, so that a
     reader of the neighbours has an advantage.
@@ -46,7 +46,7 @@ def write_offline_topic(folder: str | Path, set: str, papers: int = 60, seed: in
         folder: where to. set: ``cora`` or ``pubmed``: whose files and classes. papers: how many. seed: same seed, same bytes.
 
     Raises:
-        InputError: an unknown set, no number of papers, or the folder's name is taken by a file.
+        InputError: an unknown set, no number of papers, or a folder that holds something else.
 
     Example:
         >>> write_offline_topic("run/data", "cora")  # doctest: +SKIP
@@ -55,21 +55,15 @@ def write_offline_topic(folder: str | Path, set: str, papers: int = 60, seed: in
     check_count("papers", papers)
     if set not in ("cora", "pubmed"):
         raise InputError(one_of("set", set, ("cora", "pubmed")))
-    place = Path(folder)
-    if place.is_dir():
-        return place
-    if place.exists():
-        raise InputError(f"{place} is a file: expected a folder, or a name for a new one")
-    made = _invent(topic_cora.CLASSES if set == "cora" else topic_pubmed.CLASSES, papers, random.Random(seed))
-    part = place.with_name(f"{place.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        (_write_cora if set == "cora" else _write_pubmed)(part, made, seed)
-        part.rename(place)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return place
+    made = {"made_by": f"graphkv bench offline topic-{set}", "version": 1, "papers": papers, "seed": seed}
+
+    def write(place: Path) -> dict[str, Any]:
+        invented = _invent(topic_cora.CLASSES if set == "cora" else topic_pubmed.CLASSES, papers, random.Random(seed))
+        (_write_cora if set == "cora" else _write_pubmed)(place, invented, seed)
+        return {}
+
+    make_set(Path(folder), made, write)
+    return Path(folder)
 
 
 class _Made:

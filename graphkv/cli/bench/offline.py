@@ -11,11 +11,11 @@ import typer
 
 from graphkv.errors import InputError, one_of
 
-KINDS = ("arxiv-qa", "rag")
+KINDS = ("arxiv-qa", "rag", "topic-cora", "topic-pubmed")
 
 
 def offline(
-    kind: Annotated[str, typer.Argument(metavar="arxiv-qa|rag", help="Which benchmark's layout.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Which benchmark's layout: arxiv-qa, rag (all seven sets), topic-cora, topic-pubmed.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder; --data of the benchmark takes it.")],
     graphs: Annotated[int | None, typer.Option(help="Ego graphs, with one question each.", min=1, show_default="60, for arxiv-qa")] = None,
     references: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Fewest and most papers that a paper cites.", show_default="6,10, for arxiv-qa")] = None,
@@ -47,6 +47,14 @@ def offline(
         return
     if rows is not None:
         raise InputError("--rows is for rag; a set of arxiv-qa has --graphs")
+    if kind.startswith("topic-"):
+        if graphs is not None or references is not None or words:
+            raise InputError("--graphs, --references and --words are for arxiv-qa; a set of papers with classes has --seed only")
+        from graphkv_benchmarks.tasks.offline_topic import write_offline_topic
+
+        write_offline_topic(out, kind.removeprefix("topic-"), seed=seed)
+        typer.echo(json.dumps({"kind": kind, "seed": seed, "out": str(out)}))
+        return
     from graphkv_benchmarks.tasks.offline_arxiv import write_offline_arxiv
 
     made = write_offline_arxiv(out, graphs=60 if graphs is None else graphs, references=_range(references or "6,10"), words=words, seed=seed)
