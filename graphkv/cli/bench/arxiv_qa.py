@@ -27,7 +27,7 @@ from graphkv.cli.bench.task_options import (
 from graphkv.cli.common import Dtype, Json, MaxSegmentTokens, Model, StorePlace
 from graphkv.errors import InputError
 
-ARMS = ("sequential", "block", "pcw", "ape", "graph", "full", "hops2", "infini_retri", "landmark")
+ARMS = ("sequential", "block", "pcw", "ape", "graph", "full", "hops2", "infini_retri", "infini_retri:neighbours=sources", "landmark")
 
 
 def arxiv_qa(
