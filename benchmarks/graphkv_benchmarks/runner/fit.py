@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,6 @@ from graphkv.window import check_window
 from .arms import Arm
 from .case import Broken, Case
 from .plan import Plan, free_bytes
-
-MOST_REASONS = 20
-"""Different reasons that a table names; the rest is counted together."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,9 @@ def costs(plan: Plan, engine: GraphKV, progress: Callable[[int, int], None] | No
         engine: may be without weights. progress: called with (units planned, units).
 
     Returns:
-        One dict an arm: `questions`, `fit`, `reasons` ({why not: count}), and over those that fit `tokens_mean`, `tokens_max`, `kv_bytes_mean`,
-        `kv_bytes_max`, `flops` (of all of them, as if nothing were shared); None where a strategy alone knows.
+        One dict an arm: `questions`, `fit`, `broken` (rows), `reasons` ({why not: count}; those that differ in numbers only are one, the first of them),
+        over all questions `tokens_mean`, `tokens_max`, `kv_bytes_mean`, `kv_bytes_max`, and `flops` of all that fit, as if nothing were shared;
+        None where a strategy alone knows.
 
     Raises:
         DocumentError: as :meth:`Task.units`. InputError: an arm that there is not.
@@ -111,20 +109,20 @@ def _need(engine: GraphKV, arm: Arm, case: Case, question: str, memory: int) -> 
 
 
 def _summary(arm: Arm, needs: list[Need]) -> dict[str, Any]:
-    fit = [n for n in needs if not n.reason]
-    kv = [n.kv_bytes for n in fit if n.kv_bytes is not None]
-    flops = [n.flops for n in fit if n.flops is not None]
-    reasons = Counter(n.reason for n in needs if n.reason)
-    shown = dict(reasons.most_common(MOST_REASONS))
-    if rest := reasons.total() - sum(shown.values()):
-        shown["other reasons of the same kinds"] = rest
+    planned = [n for n in needs if n.tokens]
+    kv = [n.kv_bytes for n in planned if n.kv_bytes is not None]
+    flops = [n.flops for n in needs if n.flops is not None and not n.reason]
+    alike: dict[str, list[str]] = {}
+    for n in needs:
+        if n.reason:
+            alike.setdefault(re.sub(r"[0-9][0-9,.]*", "#", n.reason), []).append(n.reason)
     return {
         "arm": arm.name,
         "questions": len(needs),
-        "fit": len(fit),
-        "reasons": shown,
-        "tokens_mean": sum(n.tokens for n in fit) / len(fit) if fit else 0.0,
-        "tokens_max": max((n.tokens for n in fit), default=0),
+        "fit": sum(not n.reason for n in needs),
+        "reasons": {some[0]: len(some) for some in alike.values()},
+        "tokens_mean": sum(n.tokens for n in planned) / len(planned) if planned else 0.0,
+        "tokens_max": max((n.tokens for n in planned), default=0),
         "kv_bytes_mean": sum(kv) / len(kv) if kv else None,
         "kv_bytes_max": max(kv, default=None),
         "flops": sum(flops) if flops else None,

@@ -110,6 +110,7 @@ def _run(result: Mapping[str, Any], lines: Sequence[Line], about: Mapping[str, A
         "machine": ", ".join(f"{key} {value}" for key, value in computer.items()),
         "versions": ", ".join(f"{key} {value}" for key, value in about.get("versions", {}).items()),
         "command": about.get("command", ""),
+        "time": f"{about['seconds'] / 60:.1f} minutes, {about.get('workers', 1)} processes" if about.get("seconds") else "",
     }
     listed = [f"- {name}: {tables.escape(text)}" for name, text in told.items() if text]
     return [*listed, f"- every answer: [{PREDICTIONS}]({PREDICTIONS}); every number: [{METRICS}]({METRICS})"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from graphkv.errors import InputError, StoreError, check_count
 from ..result_file import write_result
 from .answering import hashes_of, unit_lines
 from .case import Line, Task
-from .folder import METRICS, PREDICTIONS, open_folder, read_config
+from .folder import METRICS, PREDICTIONS, open_folder, read_config, write_config
 from .metrics import metrics
 from .plan import Engines, Plan, config_of
 from .predictions import Predictions, read_lines
@@ -26,6 +27,7 @@ Report = Callable[[int, int, str], None]
 def run(plan: Plan, out: Path, *, workers: int = 1, report: Report | None = None) -> dict[str, Any]:
     """Ask everything that is not answered yet, and write metrics.json and report.md.
 
+    config.yaml gets the `seconds` that it took, those of a part that was killed not among them.
     A run that was killed goes on when the same plan is given again: what stands in predictions.jsonl is not asked again, and the metrics are
     those of a run that was never stopped.
 
@@ -44,6 +46,7 @@ def run(plan: Plan, out: Path, *, workers: int = 1, report: Report | None = None
     if not units:
         raise InputError(f"there is nothing to ask: {plan.task.name} has no units in shard {plan.shard[0]}/{plan.shard[1]}")
     workers = min(workers, len(units))
+    started = time.monotonic()
     engines = _opened(plan, out, workers)
     predictions = Predictions(out / PREDICTIONS)
     done = hashes_of(predictions.lines)
@@ -56,6 +59,8 @@ def run(plan: Plan, out: Path, *, workers: int = 1, report: Report | None = None
             f"{len(predictions.waiting)} answers could not be written to {predictions.path} ({predictions.trouble}): questions {ids}; "
             f"the {len(predictions.lines) - len(predictions.waiting)} others are kept: make room and give the same command again"
         )
+    config = read_config(out)
+    write_config(out, config | {"seconds": round(config.get("seconds", 0) + time.monotonic() - started, 1)})
     return finish(out, plan.task)
 
 

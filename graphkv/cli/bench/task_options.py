@@ -166,15 +166,17 @@ def _dry_run(plan: Plan, as_json: bool) -> None:
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("arm", "questions", "fit", "tokens", "largest", "KV MiB", "largest", "prefill GFLOP"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
+        table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
     for row in rows:
         kv = ("–", "–") if row["kv_bytes_mean"] is None else (f"{row['kv_bytes_mean'] / 2**20:,.1f}", f"{row['kv_bytes_max'] / 2**20:,.1f}")
         flops = "–" if row["flops"] is None else f"{row['flops'] / 1e9:,.1f}"
         table.add_row(row["arm"], f"{row['questions']:,}", f"{row['fit']:,}", f"{row['tokens_mean']:,.0f}", f"{row['tokens_max']:,}", *kv, flops)
     Console().print(table)
+    if rows and rows[0]["broken"]:
+        typer.echo(f"{rows[0]['broken']:,} rows cannot be read; a run names them in its report")
     for row in rows:
         for reason, count in row["reasons"].items():
-            typer.echo(f"{row['arm']}: {count:,} would be skipped: {reason}")
+            typer.echo(f"{row['arm']}: {count:,} would be skipped" + (f", for example {reason}" if count > 1 else f": {reason}"))
 
 
 @contextmanager
