@@ -18,7 +18,7 @@ from .folder import METRICS, PREDICTIONS, differing, read_config, write_config
 from .metrics import name_of, outcome, unique
 from .predictions import key_of, read_lines
 
-_OWN = ("shard", "units", "workers", "store", "command", "machine")
+_OWN = ("shard", "units", "workers", "store", "command", "seconds", "machine")
 """Of a config what each part has for itself; it stands in the merged one under `merged`."""
 
 

@@ -19,12 +19,13 @@ from graphkv.cli.bench.task_options import (
     Out,
     Prompt,
     Shard,
+    StorePlace,
     Workers,
     numbers_of,
     prompt_of,
     run_task,
 )
-from graphkv.cli.common import Dtype, Json, MaxSegmentTokens, Model, StorePlace
+from graphkv.cli.common import Dtype, Json, MaxSegmentTokens, Model
 from graphkv.errors import InputError
 
 ARMS = ("sequential", "block", "pcw", "ape", "graph", "full", "hops2", "infini_retri", "infini_retri:neighbours=sources", "landmark")
@@ -80,8 +81,6 @@ def arxiv_qa(
         prompt=prompt_of(prompt, model),
         as_published=as_published,
     )
-    if offline:
-        write_offline_arxiv(out / "data")
     run_task(
         task,
         ARMS,
@@ -99,4 +98,5 @@ def arxiv_qa(
         max_segment_tokens=max_segment_tokens,
         landmark_model=landmark_model,
         as_json=as_json,
+        prepare=(lambda: write_offline_arxiv(out / "data")) if offline else None,
     )

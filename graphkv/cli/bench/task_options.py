@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -96,8 +96,12 @@ def run_task(
     max_segment_tokens: int | None = None,
     landmark_model: str | None = None,
     as_json: bool = False,
+    prepare: Callable[[], object] | None = None,
 ) -> None:
     """Plan or run a task with what stands on the command line; tables go to stdout, and a line of JSON ends them.
+
+    Args:
+        prepare: makes the task's data, where it is made here: called when everything else is known to be in order.
 
     Raises:
         InputError: an option that cannot be meant, a folder of another run, data that is not there.
@@ -124,6 +128,8 @@ def run_task(
         shard=shard_of(shard),
         command=" ".join(["graphkv", *sys.argv[1:]]),
     )
+    if prepare is not None:
+        prepare()
     if dry_run:
         _dry_run(plan, as_json)
         return
