@@ -71,5 +71,5 @@ def lines_in(folder: Path) -> list[Line]:
 
 
 def untimed(lines: Sequence[Line]) -> list[Line]:
-    """Lines without what differs from one run to the next: times, and what happened to be encoded already."""
-    return [{key: value for key, value in line.items() if key not in ("ttft", "seconds", "tokens")} for line in lines]
+    """Lines without what differs from one run to the next: the times."""
+    return [{key: value for key, value in line.items() if key not in ("ttft", "seconds")} for line in lines]

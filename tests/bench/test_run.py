@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +19,10 @@ import pytest
 from runner_helpers import Worlds, lines_in, plan, untimed
 
 import graphkv_benchmarks.runner.run as running
-from graphkv.errors import InputError, StoreError
+from graphkv.errors import GraphKVError, InputError, StoreError
 from graphkv_benchmarks.runner.case import Broken, Case, Line
-from graphkv_benchmarks.runner.folder import METRICS, PREDICTIONS, REPORT
-from graphkv_benchmarks.runner.predictions import key_of
+from graphkv_benchmarks.runner.folder import METRICS, PREDICTIONS, REPORT, read_config
+from graphkv_benchmarks.runner.predictions import Predictions, key_of
 from graphkv_benchmarks.runner.run import finish, run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -121,12 +123,10 @@ def test_several_processes_come_to_the_same_numbers(whole: Path, tmp_path: Path)
     assert (tmp_path / METRICS).read_bytes() == (whole / METRICS).read_bytes()
 
 
-def test_an_error_of_a_worker_is_the_runs(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no option"):
-        run(plan(arms=("graph:tempo=1",)), tmp_path)
+def test_an_error_of_a_worker_is_the_runs(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "out")
     with pytest.raises(InputError, match="another --out"):
-        run(plan(), tmp_path)
-        run(plan(Worlds(words=1)), tmp_path, workers=2)
+        run(plan(Worlds(words=1)), tmp_path / "out", workers=2)
 
 
 def test_shards_have_every_unit_once() -> None:
@@ -142,6 +142,8 @@ def test_a_broken_row_is_reported_with_its_id_and_the_rest_goes_on(tmp_path: Pat
     assert len(lines_in(tmp_path)) == 1 + 2 * 8 and "expected a world" in (tmp_path / REPORT).read_text(encoding="utf-8")
     again = run(plan(Worlds(count=3, broken=1)), tmp_path)
     assert again == result and len(lines_in(tmp_path)) == 17
+    mended = run(plan(Worlds(count=3)), tmp_path)
+    assert mended["broken"] == [] and len(lines_in(tmp_path)) == 24
 
 
 def test_what_does_not_fit_is_skipped_with_its_reason_and_counted(tmp_path: Path) -> None:
@@ -173,6 +175,98 @@ def test_memory_that_runs_out_while_a_question_is_asked(tmp_path: Path, monkeypa
     monkeypatch.setattr(GraphKV, "ask", sometimes)
     run(plan(Worlds(count=1), ("graph",)), tmp_path)
     assert ["memory" if "skipped" in line and line["skipped"].startswith("memory: ") else "answered" for line in lines_in(tmp_path)] == ["answered", "memory", "memory", "answered"]
+    run(plan(Worlds(count=1), ("graph",)), tmp_path)  # it may have passed: asked again
+    assert len(lines_in(tmp_path)) == 4 and all("score" in line for line in lines_in(tmp_path))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: device-side assert"), KeyError("x"), StoreError("no room")])
+def test_one_questions_trouble_does_not_stop_the_others_and_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    from graphkv import GraphKV
+
+    ask, calls = GraphKV.ask, [0]
+
+    def once(self: GraphKV, *args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise error
+        return ask(self, *args, **kwargs)
+
+    monkeypatch.setattr(GraphKV, "ask", once)
+    result = run(plan(Worlds(count=1), ("graph",)), tmp_path)
+    assert sum(cell["skipped"].get("error", 0) for cell in result["cells"]) == 1
+    assert next(line["skipped"] for line in lines_in(tmp_path) if "skipped" in line).startswith(f"error: {type(error).__name__}: ")
+    result = run(plan(Worlds(count=1), ("graph",)), tmp_path)
+    assert not any(cell["skipped"] for cell in result["cells"]) and len(lines_in(tmp_path)) == 4
+
+
+def test_what_was_skipped_is_not_encoded_when_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from graphkv import GraphKV
+
+    run(plan(Worlds(count=1), max_memory=1000), tmp_path)
+    lines = (tmp_path / PREDICTIONS).read_bytes().splitlines(keepends=True)
+    (tmp_path / PREDICTIONS).write_bytes(b"".join(lines[:-1]))
+    monkeypatch.setattr(GraphKV, "encode", lambda *args, **kwargs: pytest.fail("encoded"))
+    run(plan(Worlds(count=1), max_memory=1000), tmp_path)
+    assert len(lines_in(tmp_path)) == len(lines)
+
+
+def test_what_a_question_may_take_is_settled_when_a_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(plan(Worlds(count=1), ("graph",)), tmp_path)
+    before = read_config(tmp_path)["memory"]
+    assert before > 2**20
+    monkeypatch.setattr("graphkv_benchmarks.runner.plan.free_bytes", lambda engine: 10_000)
+    (tmp_path / PREDICTIONS).unlink()
+    result = run(plan(Worlds(count=1), ("graph",)), tmp_path)
+    assert read_config(tmp_path)["memory"] == before and not any(cell["skipped"] for cell in result["cells"])
+    result = run(plan(Worlds(count=1), ("graph",)), tmp_path / "another")
+    assert all(cell["skipped"] for cell in result["cells"])
+
+
+def test_an_answer_that_the_window_cut_short_says_so(tmp_path: Path) -> None:
+    from helpers import byte_tokenizer, tiny_model
+
+    tiny_model(max_position_embeddings=700).save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    run(replace(plan(Worlds(count=1), ("graph",)), model=str(tmp_path / "model"), max_new_tokens=900), tmp_path / "out")
+    lines = [line for line in lines_in(tmp_path / "out") if "score" in line]
+    assert any("cut" in line for line in lines)
+    assert all(("cut" in line) == (line["finish"] == "length" and line["tokens"]["generated"] < 900) for line in lines)
+
+
+def test_one_process_at_a_time_has_a_folder(tmp_path: Path) -> None:
+    run(plan(Worlds(count=1), ("graph",)), tmp_path)
+    with Predictions(tmp_path / PREDICTIONS), pytest.raises(InputError, match="another process"):
+        run(plan(Worlds(count=1), ("graph",)), tmp_path)
+
+
+def test_a_worker_that_is_killed_is_told_and_nobody_is_left(whole: Path, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill(done: int, total: int, said: str) -> None:
+        if not killed:
+            child = multiprocessing.active_children()[0]
+            os.kill(child.pid or 0, signal.SIGKILL)
+            killed.append(child.pid or 0)
+
+    with pytest.raises(GraphKVError, match=r"died \(exit code -9\); it was killed"):
+        run(plan(Worlds(count=8)), tmp_path, workers=2, report=kill)
+    for child in multiprocessing.active_children():
+        child.join(10)
+    assert multiprocessing.active_children() == [] and 0 < len(lines_in(tmp_path)) < 64
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "report.md"])
+def test_files_that_cannot_be_written_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    write = Path.write_text
+
+    def full(self: Path, *args: Any, **kwargs: Any) -> int:
+        if name in self.name:
+            raise OSError(28, "No space left on device", str(self))
+        return write(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreError, match=rf"{name}.*No space left"):
+        run(plan(Worlds(count=1), ("graph",)), tmp_path)
 
 
 def test_a_model_without_landmarks_is_a_reason(tmp_path: Path) -> None:
@@ -278,3 +372,33 @@ def test_no_answers_at_all_because_the_disk_is_full(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(predictions.Predictions, "_append", full)
     with pytest.raises(StoreError, match=r"8 answers .* \(No space left on device\): questions 0\.0, 0\.1"):
         run(plan(Worlds(count=1)), tmp_path)
+
+
+def test_everything_that_the_model_is_shown_is_in_the_prompts_hash() -> None:
+    from graphkv import GraphKV, SegmentGraph
+    from graphkv.prompt import PromptTemplate
+    from graphkv_benchmarks.runner.answering import prompt_hash
+    from graphkv_benchmarks.runner.case import Question
+
+    model = GraphKV.from_pretrained().model
+    template = PromptTemplate("P", "T {title} {text}", "{text}", "Q {question}")
+    documents = [{"id": "a", "text": "x", "title": "t", "score": 1.0}, {"id": "b", "text": "y", "sources": ["a"], "score": 2.0}]
+    question = Question("1", "why", ("so",))
+
+    def hashed(template: PromptTemplate = template, documents: Any = documents, text: str = "why") -> str:
+        return prompt_hash(GraphKV(model, template=template), SegmentGraph.from_documents(documents), replace(question, text=text))
+
+    first, second = documents
+    others = [
+        hashed(replace(template, prefix="R")),
+        hashed(replace(template, document="U {title} {text}")),
+        hashed(replace(template, untitled="V {text}")),
+        hashed(replace(template, question="W {question}")),
+        hashed(text="how"),
+        hashed(documents=[first, {**second, "sources": []}]),
+        hashed(documents=[{**first, "text": "z"}, second]),
+        hashed(documents=[{**first, "title": "s"}, second]),
+        hashed(documents=[{**first, "score": 3.0}, second]),
+        hashed(documents=[second, first]),
+    ]
+    assert len({hashed(), *others}) == 1 + len(others) and hashed() == hashed()

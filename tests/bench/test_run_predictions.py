@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_whole_lines_and_what_waits_is_written_later(tmp_path
             raise OSError(28, "No space left on device")
         return write(file, bytes(data)[:50])  # some of it still fits
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     predictions.add(line("2"))
     predictions.add(line("3"))
     assert path.read_bytes() == whole

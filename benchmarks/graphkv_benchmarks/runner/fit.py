@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphkv.engine import GraphKV
-from graphkv.errors import InputError, LengthError
+from graphkv.errors import InputError, LengthError, ModelError
 from graphkv.graph import SegmentGraph
+from graphkv.landmark import landmark_of
 from graphkv.layouts import make_layout
 from graphkv.stats import layout_cost
 from graphkv.strategies import GRAPH
@@ -17,7 +18,7 @@ from graphkv.window import check_window
 
 from .arms import Arm
 from .case import Broken, Case
-from .plan import Plan, free_bytes
+from .plan import Plan, memory_for
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ def need(engine: GraphKV, arm: Arm, graph: SegmentGraph, question: str, max_memo
     """What `question` about `graph` needs. Nothing is run; a model without weights will do.
 
     Strategies other than ``graph`` are planned where their need is that of a layout: the whole text before the model (`full_context`, `landmark`)
-    is `sequential`'s KV. `infini_retri` needs a window's at most; whether a question fits it says itself.
+    is `sequential`'s KV. `infini_retri` needs a window's at most; whether a question fits it says itself when it is asked.
 
     Raises:
+        ModelError: a model without landmarks, for arm `landmark`.
         InputError: the documents or the question are refused for another reason than their length.
     """
     tokens = engine.reader.read(graph, [question], None)
@@ -50,6 +52,8 @@ def need(engine: GraphKV, arm: Arm, graph: SegmentGraph, question: str, max_memo
     total = sum(lengths.values())
     if arm.strategy not in (GRAPH, "full_context", "landmark"):
         return Need(total, None, None)
+    if arm.strategy == "landmark":
+        landmark_of(engine.model)
     options = {key: value for key, value in arm.options.items() if key != "layout"} if arm.strategy == GRAPH else {}
     plan = make_layout(arm.layout or "sequential", tokens.graph, lengths, prefix=len(tokens.prefix), question=len(tokens.questions[0]), **options)
     cost = layout_cost(plan, engine.model)
@@ -70,11 +74,14 @@ def graph_for(arm: Arm, case: Case) -> SegmentGraph:
     return case.sequential_graph if one_text and case.sequential_graph is not None else case.graph
 
 
-def costs(plan: Plan, engine: GraphKV, progress: Callable[[int, int], None] | None = None) -> list[dict[str, Any]]:
+def costs(
+    plan: Plan, engine: GraphKV, progress: Callable[[int, int], None] | None = None, *, landmark: GraphKV | None = None, workers: int = 1
+) -> list[dict[str, Any]]:
     """What a run would cost, by arm; nothing is run.
 
     Args:
-        engine: may be without weights. progress: called with (units planned, units).
+        engine: may be without weights. progress: called with (units planned, units). landmark: the engine of arm `landmark`, if it is another.
+        workers: as many processes will share the memory that is free.
 
     Returns:
         One dict an arm: `questions`, `fit`, `broken` (rows), `reasons` ({why not: count}; those that differ in numbers only are one, the first of them),
@@ -84,8 +91,8 @@ def costs(plan: Plan, engine: GraphKV, progress: Callable[[int, int], None] | No
     Raises:
         DocumentError: as :meth:`Task.units`. InputError: an arm that there is not.
     """
-    reading = GraphKV(engine.model, store="memory", template=plan.task.template(engine.template), max_segment_tokens=plan.max_segment_tokens)
-    memory = plan.max_memory if plan.max_memory is not None else free_bytes(engine) * 2 // 5
+    memory = plan.max_memory if plan.max_memory is not None else memory_for(engine, workers, loaded=False)
+    engines = {arm.name: _reading(plan, landmark if arm.strategy == "landmark" and landmark is not None else engine) for arm in plan.made_arms()}
     arms, units = plan.made_arms(), plan.units()
     needs: dict[str, list[Need]] = {arm.name: [] for arm in arms}
     broken = 0
@@ -95,15 +102,21 @@ def costs(plan: Plan, engine: GraphKV, progress: Callable[[int, int], None] | No
                 broken += 1
                 continue
             for arm in arms:
-                needs[arm.name] += [_need(reading, arm, case, question.text, memory) for question in case.questions]
+                needs[arm.name] += [_need(engines[arm.name], arm, case, question.text, memory) for question in case.questions]
         if progress:
             progress(done, len(units))
     return [_summary(arm, needs[arm.name]) | {"broken": broken} for arm in arms]
 
 
+def _reading(plan: Plan, engine: GraphKV) -> GraphKV:
+    return GraphKV(engine.model, store="memory", template=plan.task.template(engine.template), max_segment_tokens=plan.max_segment_tokens)
+
+
 def _need(engine: GraphKV, arm: Arm, case: Case, question: str, memory: int) -> Need:
     try:
         return need(engine, arm, graph_for(arm, case), question, memory)
+    except ModelError as error:
+        return Need(0, None, None, f"model: {error}")
     except InputError as error:
         return Need(0, None, None, f"error: {error}")
 

@@ -10,7 +10,7 @@ from graphkv.errors import InputError
 
 CONFIG, PREDICTIONS, METRICS, REPORT = "config.yaml", "predictions.jsonl", "metrics.json", "report.md"
 
-_DECISIVE = ("task", "arms", "weights", "landmark_weights", "dtype", "prompt", "max_segment_tokens", "max_new_tokens", "max_memory", "limit", "versions")
+_DECISIVE = ("task", "arms", "weights", "tokenizer", "generation", "landmark_weights", "dtype", "device", "prompt", "max_segment_tokens", "max_new_tokens", "max_memory", "limit", "versions")
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:

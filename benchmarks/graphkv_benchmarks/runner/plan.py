@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ class Plan:
         landmark_model: the model of arm `landmark`; None for the embedded one beside the embedded model, else `model`.
         max_new_tokens: in place of the task's own cap. max_memory: bytes of keys and values a question may need; None for 40% of what is free.
         store: place of the KV, as ``graphkv.store.open_store`` takes it; None for memory, up to `max_memory` of it, emptied after each unit.
+        device: cpu, cuda, cuda:1, auto; None for cuda where there is one.
         limit: so many units from the first. shard: (i, n), the i-th of n parts, counted from 1. command: what was typed.
     """
 
@@ -48,6 +51,7 @@ class Plan:
     max_new_tokens: int | None = None
     max_memory: int | None = None
     store: str | None = None
+    device: str | None = None
     limit: int | None = None
     shard: tuple[int, int] = (1, 1)
     command: str = ""
@@ -73,22 +77,20 @@ class Engines:
     """The models of a run, each loaded when it is first needed, with the prompt of the task.
 
     Args:
-        workers: how many processes share the memory that is free.
+        memory: bytes of keys and values that a question may need; None where :attr:`max_memory` is set before anything is asked.
 
     Attributes:
-        main: answers for every arm but `landmark`. max_memory: bytes of keys and values that a question may need.
+        main: answers for every arm but `landmark`. max_memory: as given.
 
     Raises:
-        ModelError: a model cannot be loaded. InputError: as :func:`free_bytes`.
+        ModelError: a model cannot be loaded.
     """
 
-    def __init__(self, plan: Plan, workers: int = 1) -> None:
+    def __init__(self, plan: Plan, memory: int | None = None) -> None:
         self.plan = plan
+        self.max_memory = memory or 0
         self.main = self._load(plan.model)
-        # The store may take as much again as the cache that is made of it.
-        self.max_memory = plan.max_memory if plan.max_memory is not None else free_bytes(self.main) * 2 // 5 // workers
         self._landmark: GraphKV | None = None
-        self.empty_stores()
 
     def of(self, arm: Arm) -> GraphKV:
         """The engine that answers for an arm."""
@@ -100,19 +102,47 @@ class Engines:
         return self._landmark
 
     def empty_stores(self) -> None:
-        """Forget what was encoded, where it is kept in memory: what a unit computes depends on nothing but the unit."""
-        for engine in (self.main, self._landmark):
-            if engine is not None and self.plan.store is None:
-                engine.store = MemoryStore(max_bytes=self.max_memory)
+        """Forget what was encoded, where it is kept in memory: what a unit computes depends on nothing but the unit.
+
+        All stores together may take as much as the cache that is made of them.
+        """
+        there = [engine for engine in (self.main, self._landmark) if engine is not None]
+        for engine in there:
+            if self.plan.store is None:
+                engine.store = MemoryStore(max_bytes=self.max_memory // len(there))
+
+    def unload(self) -> None:
+        """Give the models' memory back."""
+        del self.main
+        self._landmark = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _load(self, model: str | None) -> GraphKV:
         settings: dict[str, Any] = {"store": self.plan.store or "memory", "max_segment_tokens": self.plan.max_segment_tokens}
-        engine = GraphKV.from_pretrained(model, dtype=self.plan.dtype, **settings)
+        device = self.plan.device or ("cuda" if torch.cuda.is_available() else None)
+        engine = GraphKV.from_pretrained(model, dtype=self.plan.dtype, device_map=device, **settings)
         return GraphKV(engine.model, template=self.plan.task.template(engine.template), **settings)
 
 
+def memory_for(engine: GraphKV, workers: int = 1, loaded: bool = True) -> int:
+    """Bytes of keys and values that a question may need where nobody says: 40% of what is free, a share for each process.
+
+    The store may take as much again as the cache that is made of it.
+
+    Args:
+        loaded: whether this engine's weights stand in memory already; those of the other processes do not yet.
+
+    Raises:
+        InputError: the machine does not tell what is free.
+    """
+    weights = sum(p.numel() for p in engine.model.model.parameters()) * engine.model.dtype.itemsize
+    return int(max(0, free_bytes(engine) - (workers - loaded) * weights) * 2 // 5 // workers)
+
+
 def free_bytes(engine: GraphKV) -> int:
-    """Memory that is free where the model stands: of the GPU, or of the machine.
+    """Memory that is free where the model stands: of the GPU, or of the machine, within the limit that a container has.
 
     Raises:
         InputError: the machine does not tell.
@@ -121,15 +151,22 @@ def free_bytes(engine: GraphKV) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        raise InputError("this machine does not tell how much memory is free: say how much a question may take, with --max-memory") from None
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        try:
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, ValueError):
+            raise InputError("this machine does not tell how much memory is free: say how much a question may take, with --max-memory") from None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no group of its own, or one without a limit
+        return free
+    return max(0, min(free, limit - used))
 
 
-def config_of(plan: Plan, engines: Engines, workers: int) -> dict[str, Any]:
+def config_of(plan: Plan, engines: Engines, workers: int, threads: int) -> dict[str, Any]:
     """What config.yaml holds: first everything that decides over the numbers, then who made them, with what and where."""
     main, template = engines.main, engines.main.template
     arms = [
@@ -141,8 +178,11 @@ def config_of(plan: Plan, engines: Engines, workers: int) -> dict[str, Any]:
         "task": plan.task.settings(),
         "arms": arms,
         "weights": main.model.fingerprint,
+        "tokenizer": main.model.identity.rpartition("-")[2],
+        "generation": _digest(main.model.generation_config(None, {}).to_dict()),
         "landmark_weights": None if landmark is None else engines.of(landmark).model.fingerprint,
         "dtype": str(main.model.dtype).removeprefix("torch."),
+        "device": torch.device(main.model.layer_devices[0]).type,
         "window": main.model.window,
         "prompt": {"prefix": template.prefix, "document": template.document, "untitled": template.untitled, "question": template.question},
         "max_segment_tokens": plan.max_segment_tokens,
@@ -154,9 +194,16 @@ def config_of(plan: Plan, engines: Engines, workers: int) -> dict[str, Any]:
         "model": plan.model or "embedded",
         "landmark_model": None if landmark is None else plan.landmark_name,
         "units": len(plan.units()),
+        "memory": engines.max_memory,
         "workers": workers,
+        "threads": threads,
         "store": plan.store or "memory",
         "command": plan.command,
         "machine": machine(),
     }
     return cast("dict[str, Any]", json.loads(json.dumps(config)))  # as it will be read back: tuples are lists
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in settings.items() if key != "transformers_version"}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

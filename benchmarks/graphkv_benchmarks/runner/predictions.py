@@ -57,33 +57,56 @@ def _lines(whole: bytes, path: Path) -> list[Line]:
 
 
 class Predictions:
-    """The lines of a run, in the file and in memory.
+    """The lines of a run, in the file and in memory. One process at a time has them.
 
     A line that cannot be written (the disk is full) is kept in memory and tried again with every further line and by :meth:`flush`; the
-    file never holds half of one.
+    file never holds half of one. A line that a kill has cut off is removed at the start, and with it what is to be told anew: questions whose trouble
+    may have passed (``again``), and broken rows.
 
     Args:
-        path: the file; made if it is not there. A line cut off by a kill is removed.
+        path: the file; made if it is not there.
 
     Attributes:
         lines: everything that is in the file or waits to be. waiting: what could not be written yet. trouble: why.
 
     Raises:
-        InputError: as :func:`read_lines`.
+        InputError: as :func:`read_lines`, or another process is at it. OSError: the file cannot be written at all.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        stored = path.read_bytes() if path.exists() else b""
-        whole = stored[: stored.rfind(b"\n") + 1]
-        self.lines = _lines(whole, path)
+        self._lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(self._lock, path)
+            stored = path.read_bytes() if path.exists() else b""
+            whole = stored[: stored.rfind(b"\n") + 1]
+            found = _lines(whole, path)
+            self.lines = [line for line in found if not line.get("again") and "broken" not in line]
+            if len(self.lines) < len(found):
+                whole = b"".join(map(_encoded, self.lines))
+            if whole != stored:
+                temporary = path.with_name(f".{path.name}.part")
+                temporary.write_bytes(whole)
+                temporary.replace(path)
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self.by_key: dict[str, Line] = {key_of(line): line for line in self.lines}
         self._size = len(whole)
         self.waiting: list[Line] = []
         self.trouble = ""
-        if not path.exists() or whole != stored:
-            with path.open("ab") as file:
-                file.truncate(self._size)
+
+    def close(self) -> None:
+        """Let another process have them."""
+        os.close(self._file)
+        os.close(self._lock)
+
+    def __enter__(self) -> Predictions:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def __contains__(self, key: object) -> bool:
         return key in self.by_key
@@ -111,18 +134,27 @@ class Predictions:
 
     def _append(self, data: bytes) -> None:
         # Unbuffered: a buffer would try once more when the file is closed, and leave half a line.
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(file, left) :]
-            os.fsync(file)
+            written = 0
+            while written < len(data):
+                written += os.pwrite(self._file, data[written:], self._size + written)
+            os.fsync(self._file)
         except OSError:
-            os.ftruncate(file, self._size)
+            os.ftruncate(self._file, self._size)
             raise
-        finally:
-            os.close(file)
         self._size += len(data)
+
+
+def _lock(file: int, path: Path) -> None:
+    """Raises InputError if another process has the file. Where the system has no such locks, nobody is kept out."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"another process is running in {path.parent}: wait for it, or choose another --out") from None
 
 
 def _encoded(line: Line) -> bytes:

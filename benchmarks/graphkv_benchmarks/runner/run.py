@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from graphkv.errors import InputError, StoreError, check_count
 
 from ..result_file import write_result
-from .answering import hashes_of, unit_lines
+from .answering import done_of, unit_lines
 from .case import Line, Task
-from .folder import METRICS, PREDICTIONS, open_folder, read_config, write_config
+from .folder import CONFIG, METRICS, PREDICTIONS, open_folder, read_config, write_config
 from .metrics import metrics
-from .plan import Engines, Plan, config_of
+from .plan import Engines, Plan, config_of, memory_for
 from .predictions import Predictions, read_lines
 from .report import write_report
-from .workers import answer_units
+from .workers import answer_units, threads_each
 
 Report = Callable[[int, int, str], None]
 """Called with (units done, units, what the last one came to)."""
@@ -45,23 +46,26 @@ def run(plan: Plan, out: Path, *, workers: int = 1, report: Report | None = None
     units = plan.units()
     if not units:
         raise InputError(f"there is nothing to ask: {plan.task.name} has no units in shard {plan.shard[0]}/{plan.shard[1]}")
-    workers = min(workers, len(units))
-    started = time.monotonic()
-    engines = _opened(plan, out, workers)
-    predictions = Predictions(out / PREDICTIONS)
-    done = hashes_of(predictions.lines)
-    for count, (unit, lines) in enumerate(_answered(plan, engines, units, done, predictions, workers), start=1):
-        if report:
-            report(count, len(units), f"{unit}: {said(lines)}")
-    if not predictions.flush():
-        ids = ", ".join(dict.fromkeys(str(line.get("id", line.get("broken"))) for line in predictions.waiting[:20]))
-        raise StoreError(
-            f"{len(predictions.waiting)} answers could not be written to {predictions.path} ({predictions.trouble}): questions {ids}; "
-            f"the {len(predictions.lines) - len(predictions.waiting)} others are kept: make room and give the same command again"
-        )
-    config = read_config(out)
-    write_config(out, config | {"seconds": round(config.get("seconds", 0) + time.monotonic() - started, 1)})
-    return finish(out, plan.task)
+    workers, started = min(workers, len(units)), time.monotonic()
+    engines = Engines(plan)
+    with _writing(out):
+        engines.max_memory = _memory(plan, engines, out, workers)
+        open_folder(out, config_of(plan, engines, workers, threads_each(workers)))
+        predictions = Predictions(out / PREDICTIONS)
+    with predictions:
+        for count, (unit, lines) in enumerate(_answered(plan, engines, units, predictions, workers), start=1):
+            if report:
+                report(count, len(units), f"{unit}: {said(lines)}")
+        if not predictions.flush():
+            ids = ", ".join(dict.fromkeys(str(line.get("id", line.get("broken"))) for line in predictions.waiting[:20]))
+            raise StoreError(
+                f"{len(predictions.waiting)} answers could not be written to {predictions.path} ({predictions.trouble}): questions {ids}; "
+                f"the {len(predictions.lines) - len(predictions.waiting)} others are kept: make room and give the same command again"
+            )
+        with _writing(out):
+            config = read_config(out)
+            write_config(out, config | {"seconds": round(config.get("seconds", 0) + time.monotonic() - started, 1)})
+            return finish(out, plan.task)
 
 
 def finish(folder: Path, task: Task) -> dict[str, Any]:
@@ -100,25 +104,38 @@ def said(lines: Sequence[Line]) -> str:
     return ", ".join(parts)
 
 
-def _opened(plan: Plan, out: Path, workers: int) -> Engines | None:
-    """The folder is made, or found to be this run's. The models are handed on where they answer in this process: else their memory is the workers'."""
-    engines = Engines(plan, workers)
-    open_folder(out, config_of(plan, engines, workers))
-    return engines if workers == 1 else None
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """What cannot be written is an error of ours that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{error.filename or out} could not be written ({error.strerror or error}): what is answered is kept; give the same command again") from error
 
 
-def _answered(plan: Plan, engines: Engines | None, units: Sequence[str], done: dict[str, str], predictions: Predictions, workers: int) -> Iterator[tuple[str, list[Line]]]:
+def _memory(plan: Plan, engines: Engines, out: Path, workers: int) -> int:
+    """What a question may take: as said, as it was when this run began, or what is free now: so a run that goes on skips what it would have skipped."""
+    if plan.max_memory is not None:
+        return plan.max_memory
+    before = read_config(out).get("memory") if (out / CONFIG).exists() else None
+    return before if isinstance(before, int) else memory_for(engines.main, workers)
+
+
+def _answered(plan: Plan, engines: Engines, units: Sequence[str], predictions: Predictions, workers: int) -> Iterator[tuple[str, list[Line]]]:
     """Units as they are done, with the lines that were made now; each line is in the file before the next is asked."""
-    if engines is not None:
+    done = done_of(predictions.lines)
+    if workers == 1:
         for unit in units:
             lines = []
-            for line in unit_lines(plan, engines, unit, done):
+            for line in unit_lines(plan, engines, unit, done.get(unit, {})):
                 predictions.add(line)
                 lines.append(line)
             yield unit, lines
         return
+    memory = engines.max_memory
+    engines.unload()  # each worker has its own
     fresh: dict[str, list[Line]] = {}
-    for unit, came in answer_units(plan, units, done, workers):
+    for unit, came in answer_units(plan, memory, units, done, workers):
         if came is None:
             yield unit, fresh.pop(unit, [])
             continue

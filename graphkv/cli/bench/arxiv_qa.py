@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ from graphkv.cli.bench.task_options import (
     Arms,
     AsPublished,
     Data,
+    Device,
     DryRun,
     LandmarkModel,
     Limit,
@@ -38,7 +41,7 @@ def arxiv_qa(
     arms: Arms = None,
     distractors: Annotated[str, typer.Option(metavar="N,M", help="How many other ego graphs stand beside the paper's.")] = "0,1,2",
     order: Annotated[str, typer.Option(metavar="first,last", help="Where the paper's own stands among them.")] = "first,last",
-    seeds: Annotated[str, typer.Option(metavar="N,M", help="Of the draw of distractors; with --as-published always 42.")] = "42,43,44",
+    seeds: Annotated[str | None, typer.Option(metavar="N,M", help="Of the draw of distractors; with --as-published 42 and no other.", show_default="42,43,44")] = None,
     prompt: Prompt = None,
     as_published: AsPublished = False,
     out: Out = Path("arxiv-qa"),
@@ -50,6 +53,7 @@ def arxiv_qa(
     max_memory: MaxMemory = None,
     store: StorePlace = None,
     dtype: Dtype = None,
+    device: Device = None,
     max_segment_tokens: MaxSegmentTokens = None,
     landmark_model: LandmarkModel = None,
     as_json: Json = False,
@@ -59,7 +63,7 @@ def arxiv_qa(
     --data is the released folder: questions/1.txt, answers/1.txt, text_data/1.json and so on, or one above it (`graphkv bench download`).
     --offline does without: invented papers in the same layout; `graphkv bench offline arxiv-qa` makes such sets of other sizes.
     All arms read one wording, distractors are drawn for each paper by itself and never are the paper, first and last have the same ones.
-    With --as-published draw, wording and caps are the official code's.
+    With --as-published draw, wording, caps and scores are the official code's; it goes with --prompt paper.
 
     [bold]A session[/bold]
 
@@ -73,30 +77,33 @@ def arxiv_qa(
     from graphkv_benchmarks.tasks.arxiv_qa import ArxivQA
     from graphkv_benchmarks.tasks.offline_arxiv import write_offline_arxiv
 
-    task = ArxivQA(
-        str(out / "data" if data is None else data),
-        distractors=numbers_of("distractors", distractors),
-        orders=tuple(part.strip() for part in order.split(",")),
-        seeds=numbers_of("seeds", seeds),
-        prompt=prompt_of(prompt, model),
-        as_published=as_published,
-    )
-    run_task(
-        task,
-        ARMS,
-        model=model,
-        dtype=dtype,
-        arms=arms,
-        out=out,
-        limit=limit,
-        shard=shard,
-        workers=workers,
-        dry_run=dry_run,
-        max_new_tokens=max_new_tokens,
-        max_memory=max_memory,
-        store=store,
-        max_segment_tokens=max_segment_tokens,
-        landmark_model=landmark_model,
-        as_json=as_json,
-        prepare=(lambda: write_offline_arxiv(out / "data")) if offline else None,
-    )
+    # a dry run leaves nothing behind
+    with tempfile.TemporaryDirectory() if offline and dry_run else nullcontext(out) as folder:
+        place = Path(folder) / "data" if data is None else data
+        task = ArxivQA(
+            str(place),
+            distractors=numbers_of("distractors", distractors),
+            orders=tuple(part.strip() for part in order.split(",")),
+            seeds=() if seeds is None else numbers_of("seeds", seeds),
+            prompt=prompt_of(prompt, model),
+            as_published=as_published,
+        )
+        run_task(
+            task,
+            ARMS,
+            model=model,
+            dtype=dtype,
+            arms=arms,
+            out=out,
+            limit=limit,
+            shard=shard,
+            workers=workers,
+            dry_run=dry_run,
+            max_new_tokens=max_new_tokens,
+            max_memory=max_memory,
+            store=store,
+            max_segment_tokens=max_segment_tokens,
+            landmark_model=landmark_model,
+            as_json=as_json,
+            prepare=(lambda: write_offline_arxiv(place)) if offline else None,
+        )

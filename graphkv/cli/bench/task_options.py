@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ Workers = Annotated[int, typer.Option("--workers", help="Processes that share th
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print tokens, KV bytes and FLOPs by arm, and what does not fit; nothing is run, no weights are read.")]
 MaxNewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="In place of the task's own cap.", min=1, show_default=False)]
 MaxMemory = Annotated[float | None, typer.Option("--max-memory", metavar="GIB", help="Keys and values of one question at most; a question that needs more is skipped and counted.", min=0, show_default="40% of what is free")]
-PromptName = Annotated[
+Prompt = Annotated[
     str | None, typer.Option("--prompt", metavar="paper|model", help="The paper's prompt, or the model's own chat template.", show_default="paper; model for the embedded model")
 ]
 AsPublished = Annotated[bool, typer.Option("--as-published", help="With the oddities of the official code, each named in config.yaml.")]
@@ -37,11 +39,10 @@ StorePlace = Annotated[
     str | None,
     typer.Option("--store", metavar="PLACE", help="Where encoded segments are kept: a folder or an fsspec address; memory, for one ego graph or row at a time, without it.", show_default=False),
 ]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, or auto to spread the model; cuda if there is one.", show_default=False)]
 LandmarkModel = Annotated[
     str | None, typer.Option("--landmark-model", metavar="MODEL", help="The model of arm landmark.", show_default="the one of --model; embedded-landmark for the embedded model")
 ]
-Prompt = PromptName
-"""The same under the name that the verbs use."""
 
 
 def prompt_of(prompt: str | None, model: str | None) -> Literal["paper", "model"]:
@@ -93,6 +94,7 @@ def run_task(
     max_new_tokens: int | None = None,
     max_memory: float | None = None,
     store: str | None = None,
+    device: str | None = None,
     max_segment_tokens: int | None = None,
     landmark_model: str | None = None,
     as_json: bool = False,
@@ -114,6 +116,8 @@ def run_task(
     make_arms(names)  # a wrong name is said before a model is loaded
     if landmark_model is not None and not any(name.split(":")[0] == "landmark" for name in names):
         raise InputError("--landmark-model is for arm landmark, which is not asked for: add landmark to --arms")
+    if max_memory is not None and not 0 < max_memory < math.inf:
+        raise InputError(f"--max-memory is a number of GiB above 0, got {max_memory}")
     plan = Plan(
         task=task,
         arms=tuple(names),
@@ -124,14 +128,15 @@ def run_task(
         max_new_tokens=max_new_tokens,
         max_memory=None if max_memory is None else int(max_memory * 2**30),
         store=store,
+        device=device,
         limit=limit,
         shard=shard_of(shard),
-        command=" ".join(["graphkv", *sys.argv[1:]]),
+        command=shlex.join(["graphkv", *sys.argv[1:]]),
     )
     if prepare is not None:
         prepare()
     if dry_run:
-        _dry_run(plan, as_json)
+        _dry_run(plan, workers, as_json)
         return
     with quiet("loading"):
         from graphkv_benchmarks.runner.report import summary_table
@@ -142,7 +147,8 @@ def run_task(
         print_json(result)
         return
     typer.echo(summary_table(result))
-    counts = {key: sum(cell["answered"] if key == "answered" else sum(cell["skipped"].values()) for cell in result["cells"]) for key in ("answered", "skipped")}
+    skipped = sum(sum(cell["skipped"].values()) for cell in result["cells"])
+    counts = {"answered": sum(cell["lines"] for cell in result["cells"]) - skipped, "skipped": skipped}
     typer.echo(json.dumps({**counts, "broken": len(result["broken"]), "out": str(out)}))
 
 
@@ -157,13 +163,16 @@ def _whole_specs(parts: Sequence[str]) -> list[str]:
     return found
 
 
-def _dry_run(plan: Plan, as_json: bool) -> None:
+def _dry_run(plan: Plan, workers: int, as_json: bool) -> None:
     from graphkv.progress import late_progress
     from graphkv_benchmarks.runner.fit import costs
 
     engine = load_engine(plan.model, plan.dtype, plan.max_segment_tokens, weights=False)
+    landmark = None
+    if any(arm.strategy == "landmark" for arm in plan.made_arms()) and plan.landmark_name != plan.model:
+        landmark = load_engine(plan.landmark_name, plan.dtype, plan.max_segment_tokens, weights=False)
     with late_progress("planning") as progress:
-        rows = costs(plan, engine, progress)
+        rows = costs(plan, engine, progress, landmark=landmark, workers=workers)
     if as_json:
         print_json({"task": plan.task.name, "model_window": engine.model.window, "arms": rows})
         return
@@ -171,7 +180,7 @@ def _dry_run(plan: Plan, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("arm", "questions", "fit", "tokens", "largest", "KV MiB", "largest", "prefill GFLOP"):
+    for column in ("arm", "questions", "fit", "mean tokens", "most", "mean KV MiB", "most", "GFLOP of all"):
         table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
     for row in rows:
         kv = ("–", "–") if row["kv_bytes_mean"] is None else (f"{row['kv_bytes_mean'] / 2**20:,.1f}", f"{row['kv_bytes_max'] / 2**20:,.1f}")
