@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from helpers import tiny_engine
 from graphkv import DocumentError, GraphKV, InputError, Segment, SegmentGraph
 from graphkv.layouts import ranking
 from graphkv.model import EMBEDDED
-from graphkv_benchmarks.readers import read_morehopqa, recognise
+from graphkv_benchmarks.readers import read_morehopqa, recognise, titled_passages
 from graphkv_benchmarks.scoring import best_subspan_em, normalise
 from graphkv_retrieval import score_documents
 
@@ -48,6 +49,22 @@ def test_a_row_becomes_a_question_and_a_graph(tmp_path: Path) -> None:
     assert found.graph.ids == ("Rhine", "Town") and found.graph.edges == ()
     assert found.graph["Rhine"].text == "The Rhine is a river. It is long."
     assert found.metadata["answer_type"] == "number"
+
+
+def test_sentences_are_parted_by_one_space(tmp_path: Path) -> None:
+    """With the space in front, as HotpotQA has it, without, as most of MoreHopQA, behind the sentence before, and with line ends or nothing between."""
+    sentences = {
+        ("One.", " Two.", "  Three."): "One. Two.  Three.",
+        ("One.", "Two.", "Three."): "One. Two. Three.",
+        ("One. ", "Two.\n", "Three."): "One. Two.\nThree.",
+        ("One.", "", "Two.", " ", "Three.", ""): "One. Two. Three.",
+        ("", "One."): "One.",
+        ("One.\u00a0", "Two."): "One.\u00a0Two.",
+    }
+    for given, text in sentences.items():
+        assert titled_passages([["Rhine", list(given)]], "row 0") == [("Rhine", text)]
+        (found,) = read_morehopqa(write(tmp_path, [row(context=[["Rhine", list(given)]])]))
+        assert found.graph["Rhine"].text == text
 
 
 def test_decomposition_edges_lead_from_hop_to_hop(tmp_path: Path) -> None:
@@ -99,6 +116,8 @@ def test_the_released_rows() -> None:
     assert len(rows) == 100 and all(len(r.graph) == 2 and len(r.graph.edges) == 1 for r in rows)
     assert rows[2].graph.edges == (("The Cup (1999 film)", "Khyentse Norbu"),)
     assert all(not r.graph.edges for r in read_morehopqa(REAL))
+    assert "is a Swedish film director. He is the son of Ingmar Bergman" in rows[28].graph["Daniel Bergman"].text
+    assert not [passage.text for row in rows for passage in row.graph if re.search(r"[a-z]{3}\.[A-Z][a-z]", passage.text)]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def _morehopqa_row(row: Any, where: str, edges: Edges) -> Row:
         raise DocumentError(f"{where}: expected an object, got {type(row).__name__}")
     missing = [key for key in ("_id", "question", "answer", "context") if row.get(key) in (None, "", [])]
     if missing:
-        raise DocumentError(f"{where}: missing {', '.join(missing)}; expected a MoreHopQA row with _id, question, answer and context (a file of documents is JSON Lines: one object a line, no list)")
+        expected = "expected a MoreHopQA row with _id, question, answer and context (a file of documents is JSON Lines: one object a line, no list)"
+        raise DocumentError(f"{where}: missing {', '.join(missing)}; {expected}")
     if not isinstance(row["question"], str) or not isinstance(row["context"], list):
         raise DocumentError(f"{where}: expected question to be a string and context to be a list of [title, sentences]")
     documents = [{"id": title, "title": title, "text": text} for title, text in titled_passages(row["context"], where)]
@@ -96,17 +97,28 @@ def _morehopqa_row(row: Any, where: str, edges: Edges) -> Row:
 def titled_passages(context: Sequence[Any], where: str) -> list[tuple[str, str]]:
     """(title, text) of each ``[title, [sentence, ...]]`` in a row's ``context``, as HotpotQA, 2WikiMultihopQA and MoreHopQA have them.
 
+    Most sentences of MoreHopQA come without the space that parts them, HotpotQA's begin with it: one stands between two sentences either way.
+
     Raises:
         DocumentError: an entry of another shape.
 
     Example:
-        >>> titled_passages([["Rhine", ["The Rhine is a river.", " It is long."]]], "row 0")
-        [('Rhine', 'The Rhine is a river. It is long.')]
+        >>> titled_passages([["Rhine", ["The Rhine is a river.", " It is long.", "It is wide."]]], "row 0")
+        [('Rhine', 'The Rhine is a river. It is long. It is wide.')]
     """
     for number, passage in enumerate(context):
         if not _is_passage(passage):
             raise DocumentError(f"{where}, passage {number}: expected [title, [sentence, ...]], got {str(passage)[:60]}")
-    return [(title, "".join(sentences)) for title, sentences in context]
+    return [(title, _joined(sentences)) for title, sentences in context]
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """One text of sentences, with a space where neither side has white space."""
+    text = ""
+    for sentence in sentences:
+        parted = not text or not sentence or text[-1].isspace() or sentence[0].isspace()
+        text += sentence if parted else f" {sentence}"
+    return text
 
 
 def _is_passage(passage: Any) -> bool:

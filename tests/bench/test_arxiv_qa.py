@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from graphkv import GraphKV
 from graphkv.cli import app
 from graphkv.errors import DocumentError, InputError
 from graphkv_benchmarks.runner.case import Broken, Case
+from graphkv_benchmarks.runner.folder import open_folder
 from graphkv_benchmarks.tasks.arxiv_files import ArxivFiles
 from graphkv_benchmarks.tasks.arxiv_qa import ArxivQA, official_draw
 from graphkv_benchmarks.tasks.offline_arxiv import write_offline_arxiv
@@ -77,7 +79,8 @@ def test_reads_the_released_layout(data: Path) -> None:
     ego = files.ego("1")
     assert (ego.paper, ego.references) == ("Night Maple", (("Red Fern", "Ada wrote Red Fern."), ("Blue Oak", "Blue Oak is\n\nlong. ")))
     assert files.ego("2").references == ()
-    assert files.ego("10").references == (("Full", "Full."),)  # an empty text is none; of two papers the first
+    assert files.ego("10").references == (("Empty", " \n"), ("Full", "Full."))  # of two papers the first
+    assert files.ego("10").with_text == (("Full", "Full."),)
     assert (files.question("1"), files.answer("10"), files.types()) == ("What of 1?\n", "Answer 10\n", {})
 
 
@@ -134,7 +137,7 @@ def test_as_published_draws_like_the_official_code(sixty: Path, count: int) -> N
     set_ids = list(range(1, 61))
     official = {str(set_id): random.sample(set_ids, count) for set_id in set_ids}
     assert official_draw([str(id) for id in set_ids], count, 42) == {unit: tuple(map(str, drawn)) for unit, drawn in official.items()}
-    task = ArxivQA(str(sixty), distractors=(count,), seeds=(1, 2, 3), as_published=True)
+    task = ArxivQA(str(sixty), distractors=(count,), as_published=True)
     own = [unit for unit, drawn in official.items() if int(unit) in drawn]
     assert own or count == 1
     for unit in ["1", "60", *own]:
@@ -160,6 +163,34 @@ def test_as_published_reads_exactly_the_official_texts(data: Path) -> None:
     assert task.template(None).ask(alone.questions[0].text) == "\n Question: What of 1?\n \n<|assistant|>\n"  # type: ignore[arg-type]
 
 
+def test_as_published_an_empty_reference_is_text_of_sequential(data: Path) -> None:
+    write(data, "7", {"P": {"0": "Paper.", "1": {"a": "", "b": "B.", "c": "", "d": " \n", "e": None}}})
+    write(data, "8", {"P": {"0": "Paper.", "1": {"a": "", "b": ""}}})
+    write(data, "9", {"P": {"0": "Paper.", "1": {}}})
+    task = ArxivQA(str(data), distractors=(0,), as_published=True)
+    for unit, given in (("7", ["", "B.", "", " \n"]), ("8", ["", ""]), ("9", [])):
+        (case,) = cases(task, unit)
+        assert "".join(rendered(task, case)) == "\n\n".join(given) + "\n\n Now please read the paper:" + "Paper."
+        assert case.sequential_graph is not None and case.sequential_graph.ids == case.graph.ids
+        assert texts(case)[:-1] == [text for text in given if text.strip()]
+    (default,) = cases(ArxivQA(str(data), distractors=(0,)), "7")
+    assert texts(default)[:-1] == ["B.\n\n"]
+
+
+def test_a_gold_without_a_word_is_found_as_published_only(data: Path) -> None:
+    (data / "answers" / "1.txt").write_text("The...\n")
+    (data / "answers" / "2.txt").write_text("\n")
+    ours, theirs = ArxivQA(str(data), distractors=(0,)), ArxivQA(str(data), distractors=(0,), as_published=True)
+    for unit in ("1", "2"):
+        (case,) = cases(theirs, unit)
+        assert theirs.score("Ada Fumrel", case.questions[0]) == 1.0
+    assert ours.score("Ada Fumrel", cases(ours, "1")[0].questions[0]) == 0.0
+    (broken,) = ours.cases("2")
+    assert isinstance(broken, Broken) and "answers/2.txt is empty" in broken.reason
+    (usual,) = cases(theirs, "3")
+    assert [theirs.score(answer, usual.questions[0]) for answer in ("It is answer 3.<|eot_id|>", "It is 3.")] == [1.0, 0.0]
+
+
 def test_by_default_all_arms_read_one_wording(data: Path) -> None:
     task = ArxivQA(str(data), distractors=(0, 1))
     for case in cases(task, "1"):
@@ -170,11 +201,10 @@ def test_by_default_all_arms_read_one_wording(data: Path) -> None:
 
 def test_with_the_models_prompt_documents_have_titles(data: Path) -> None:
     own = GraphKV.from_pretrained().template
-    for published in (False, True):
-        task = ArxivQA(str(data), distractors=(0,), prompt="model", as_published=published)
-        (case,) = cases(task, "1")
-        assert [(segment.title, segment.text) for segment in case.graph][::2] == [("Red Fern", "Ada wrote Red Fern."), ("Night Maple", "Night Maple builds on Red Fern.")]
-        assert case.sequential_graph is None and task.template(own) is own
+    task = ArxivQA(str(data), distractors=(0,), prompt="model")
+    (case,) = cases(task, "1")
+    assert [(segment.title, segment.text) for segment in case.graph][::2] == [("Red Fern", "Ada wrote Red Fern."), ("Night Maple", "Night Maple builds on Red Fern.")]
+    assert case.sequential_graph is None and task.template(own) is own
 
 
 @pytest.mark.parametrize(("arm", "default", "published"), [("sequential", 256, 512), ("full_context", 256, 512), ("graph:rounds=2", 256, 256), ("block", 256, 256)])
@@ -198,6 +228,47 @@ def test_settings_make_the_same_task(data: Path) -> None:
     assert task.settings()["kind"] == task.name == "arxiv-qa" and "BM25" in task.settings()["scores"]
     published = ArxivQA("x", as_published=True)
     assert published.seeds == (42,) and ArxivQA.from_settings(published.settings()) == published
+    assert ArxivQA("x").seeds == (42, 43, 44)
+    ours, theirs = ArxivQA("x").settings(), published.settings()
+    assert ours["oddities"].keys() == theirs["oddities"].keys() and not set(ours["oddities"].items()) & set(theirs["oddities"].items())
+    assert "not_followed" not in ours and {"positions of graph with distractors", "seams of sequential", "empty references"} <= set(theirs["not_followed"])
+
+
+def digest(folder: Path) -> Any:
+    return ArxivQA(str(folder)).settings()["digest"]
+
+
+@pytest.mark.parametrize("file", ["questions/2.txt", "answers/10.txt", "text_data/1.json", "types.json"])
+def test_the_digest_tells_sets_apart(data: Path, tmp_path: Path, file: str) -> None:
+    (data / "types.json").write_text("{}")
+    (data / "offline.json").write_text("{}")  # how a set was made is no part of it
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(data, copy, ignore=shutil.ignore_patterns("offline.json"))
+    before = digest(data)
+    assert len(before) == 16 and digest(copy) == digest(tmp_path / "datahub") == before
+    (copy / file).write_bytes((copy / file).read_bytes() + b" ")
+    changed = digest(copy)
+    (copy / file).unlink()
+    assert len({before, changed, digest(copy)}) == 3 and digest(data) == before
+    assert digest(tmp_path / "nowhere") is None
+
+
+def test_the_digest_tells_which_file_a_text_is_in(data: Path) -> None:
+    before = digest(data)
+    for path in data.glob("*/10.*"):  # the draw goes by ids
+        path.rename(path.with_stem("11"))
+    assert digest(data) != before
+
+
+def test_a_changed_answer_is_another_run(data: Path, tmp_path: Path) -> None:
+    def config() -> dict[str, Any]:
+        return {"task": ArxivQA(str(data)).settings(), "arms": []}
+
+    open_folder(tmp_path / "run", config())
+    open_folder(tmp_path / "run", config())
+    (data / "answers" / "2.txt").write_text("Another answer\n")
+    with pytest.raises(InputError, match=r"other settings \(task\)"):
+        open_folder(tmp_path / "run", config())
 
 
 BROKEN = {
@@ -213,6 +284,7 @@ BROKEN = {
     "empty question": ("questions/5.txt", " \n", "is empty"),
     "no answer": ("answers/5.txt", None, "no answers/5.txt"),
     "not UTF-8": ("answers/5.txt", b"\xff", "UTF-8"),
+    "a folder": ("answers/5.txt", Path("a folder"), "cannot be read: Is a directory"),
 }
 
 
@@ -222,12 +294,17 @@ def test_a_broken_row_is_reported_and_the_rest_goes_on(data: Path, what: str) ->
     write(data, "5", {"P": {"0": "Paper.", "1": {}}})
     if content is None:
         (data / file).unlink()
+    elif isinstance(content, Path):
+        (data / file).unlink()
+        (data / file).mkdir()
     else:
         (data / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     task = ArxivQA(str(data), distractors=(3,))
     assert task.units() == ("1", "2", "3", "5", "10")
     (broken,) = task.cases("5")
     assert isinstance(broken, Broken) and broken.id == "5" and reason in broken.reason
+    assert file in broken.reason and str(data.parent) not in broken.reason  # wherever the data lies, the same words
+    assert len(digest(data)) == 16
     assert all("5" not in groups(case) or "text_data" not in file for case in cases(task, "1"))
     published = ArxivQA(str(data), distractors=(4,), as_published=True)
     for unit, drawn in official_draw(task.units(), 4, 42).items():
@@ -254,6 +331,9 @@ def test_too_few_that_can_be_read(data: Path) -> None:
         ({"seeds": ("a",)}, "seeds"),
         ({"orders": ("middle",)}, "unknown order 'middle'; valid: first, last"),
         ({"prompt": "own"}, "unknown prompt 'own'"),
+        ({"as_published": True, "seeds": (43,)}, r"seed 42 and no other, got \[43\]"),
+        ({"as_published": True, "seeds": (42, 43, 44)}, "leave the seeds out"),
+        ({"as_published": True, "prompt": "model"}, "say --prompt paper"),
     ],
 )
 def test_settings_that_cannot_be_meant(options: dict[str, Any], message: str) -> None:
@@ -264,7 +344,12 @@ def test_settings_that_cannot_be_meant(options: dict[str, Any], message: str) ->
 def test_malformed_types(data: Path) -> None:
     (data / "types.json").write_text('{"1": 2}')
     (broken,) = ArxivQA(str(data), distractors=(0,)).cases("1")
-    assert isinstance(broken, Broken) and "types.json" in broken.reason
+    assert isinstance(broken, Broken) and broken.reason.startswith("types.json: ")
+
+
+def test_data_that_went_away_is_no_broken_row(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="is not the Arxiv-QA data"):
+        list(ArxivQA(str(tmp_path)).cases("1"))
 
 
 def test_graph_answers_the_same_first_and_last(sixty: Path) -> None:
@@ -279,8 +364,27 @@ def test_graph_answers_the_same_first_and_last(sixty: Path) -> None:
     assert right >= 2
 
 
-@pytest.mark.parametrize(("options", "message"), [([], "--data DIR"), (["--offline", "--data", "x"], "and not both"), (["--offline", "--order", "middle"], "valid: first, last")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--data DIR"),
+        (["--offline", "--data", "x"], "and not both"),
+        (["--offline", "--order", "middle"], "valid: first, last"),
+        (["--offline", "--as-published"], "say --prompt paper"),
+        (["--offline", "--as-published", "--prompt", "paper", "--seeds", "42,43"], "seed 42 and no other"),
+    ],
+)
 def test_command_refuses(tmp_path: Path, options: list[str], message: str) -> None:
     done = CliRunner().invoke(app, ["bench", "arxiv-qa", "--out", str(tmp_path / "run"), *options])
     assert done.exit_code == 2 and message in " ".join(done.stderr.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--offline", "--dry-run", "--distractors", "0", "--arms", "graph", "--limit", "2", "--json", "--out", str(out)]
+    done = CliRunner().invoke(app, ["bench", "arxiv-qa", *options])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["arms"]
+    assert (row["arm"], row["questions"]) == ("graph", 2)
+    assert list(tmp_path.iterdir()) == []

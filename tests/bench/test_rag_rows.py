@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from graphkv.layouts import make_layout, ranking
 from graphkv.prompt import PromptTemplate
 from graphkv_benchmarks.runner.case import Broken, Case
 from graphkv_benchmarks.tasks.rag import RagQA
@@ -16,9 +17,10 @@ from graphkv_benchmarks.tasks.rag_rows import passages_of
 
 
 def block(**changes: Any) -> dict[str, Any]:
-    documents = [{"title": "Rhine", "text": "A river.", "score": 0.9}, {"title": "Elbe", "text": "Another.", "score": 0.1}, {"title": "Rhine", "text": "A river.", "score": 0.5}]
-    whole = {"prompt": "x", "question": "Which river?", "answers": ["Rhine"], "generated": "", "inputs": {"input_ids": [1], "labels": [1]}, "documents": documents}
-    return {**whole, **changes}
+    rhine, elbe = {"title": "Rhine", "text": "A river."}, {"title": "Elbe", "text": "Another."}
+    documents = [{**rhine, "score": 0.9}, {**elbe, "score": 0.1}, {**rhine, "score": 0.5}]
+    whole = {"prompt": "x", "question": "Which river?", "answers": ["Rhine"], "generated": "", "inputs": {"input_ids": [1], "labels": [1]}}
+    return {**whole, "documents": documents, **changes}
 
 
 def multihop(**changes: Any) -> dict[str, Any]:
@@ -72,7 +74,8 @@ PREFIX = (
 def test_a_block_row(tmp_path: Path, name: str) -> None:
     case = case_of(tmp_path, name, block(type="bridge"))
     assert case.unit == "0" and case.setting == {} and case.graph.edges == ()
-    assert [(s.id, s.title, s.text, s.score) for s in case.graph] == [("d1", "Elbe", "Another.", 0.1), ("d2", "Rhine", "A river.", 0.5), ("d0", "Rhine", "A river.", 0.9)]
+    read = [(s.id, s.title, s.text, s.score) for s in case.graph]
+    assert read == [("d1", "Elbe", "Another.", 0.1), ("d2", "Rhine", "A river.", 0.5), ("d0", "Rhine", "A river.", 0.9)]
     (question,) = case.questions
     assert (question.id, question.text, question.answers, question.type) == ("0", "Which river?", ("Rhine",), "bridge")
     assert shown(case, TEMPLATES[name]) == (
@@ -89,12 +92,52 @@ def test_documents_with_equal_scores_or_without_a_title(tmp_path: Path) -> None:
     assert shown(case, TEMPLATES["tqa"])[len(PREFIX) :].startswith("- Title: c\nThree.\n- Title: \nOne.\n- Title: b\nTwo.\n")
 
 
+def test_of_equal_scores_the_one_shown_last_is_the_best(tmp_path: Path) -> None:
+    """Top-1 reads what stands next to the question, as the official code takes the last ones; the row's score stays known."""
+    documents = [{"title": "", "text": f"Text {i}.", "score": score} for i, score in enumerate((0.5, 0.5, 0.25, 0.5, 0.25))]
+    rows = {"tqa": block(documents=documents), "multihop-rag": multihop(retrieval_list=documents), "morehopqa": original(question="Nothing in common?")}
+    for name, row in rows.items():
+        case = case_of(tmp_path, name, row)
+        released = [segment.metadata.get("score", segment.score) or 0.0 for segment in case.graph]
+        assert ranking(case.graph) == case.graph.ids[::-1] and released == sorted(released) and len(set(released)) < len(released), name
+    graph = case_of(tmp_path, "tqa", rows["tqa"]).graph
+    assert graph.ids == ("d2", "d4", "d0", "d1", "d3")
+    assert [segment.score for segment in graph] == pytest.approx([0.25, 0.25, 0.5, 0.5, 0.5], abs=1e-12)
+    assert [segment.metadata.get("score") for segment in graph] == [None, 0.25, None, 0.5, 0.5]
+    top = make_layout("graph_topk", graph, dict.fromkeys(graph.ids, 10), prefix=1, question=1, m=1)
+    assert [block.segment for block in top.blocks if block.role == "source"] == ["d3"]
+
+
 def test_answers_of_nq_are_nested(tmp_path: Path) -> None:
     row = block(answers=[["Rhine", "the Rhine", ""], ["Elbe", "Rhine"]])
     assert case_of(tmp_path, "nq", row).questions[0].answers == ("Rhine", "the Rhine", "Elbe")
     assert case_of(tmp_path, "nq", row, as_published=True).questions[0].answers == ("Rhine", "the Rhine", "")
+    for name in ("tqa", "2wiki", "hotpotqa"):  # only NQ's are cut to a list
+        assert case_of(tmp_path, name, row, as_published=True).questions[0].answers == ("Rhine", "the Rhine", "", "Elbe")
     assert case_of(tmp_path, "tqa", block(answers="Rhine")).questions[0].answers == ("Rhine",)
     assert case_of(tmp_path, "tqa", block(answers=[1959, "x"])).questions[0].answers == ("1959", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "kept", "scores"),
+    [
+        ("nq", block(answers=[[], ["Rhine"]]), (), 0.0),
+        ("nq", block(answers=[[""], ["Rhine"]]), ("",), 1.0),
+        ("nq", block(answers=[["", "Elbe"]]), ("", "Elbe"), 1.0),
+        ("tqa", block(answers=[]), (), 0.0),
+        ("tqa", block(answers=["..."]), ("...",), 1.0),
+        ("hotpotqa", block(answers=""), ("",), 1.0),
+        ("morehopqa", morehop(answers=""), ("",), 1.0),
+        ("morehopqa", original(answer=[]), (), 0.0),
+    ],
+)
+def test_empty_answers_as_published(tmp_path: Path, name: str, row: Any, kept: tuple[str, ...], scores: float) -> None:
+    """The official code loops over the answers: none of them scores 0, an empty one is found in everything."""
+    task = task_of(tmp_path, name, [row], as_published=True)
+    (case,) = task.cases(task.units()[0])
+    assert isinstance(case, Case) and case.questions[0].answers == kept
+    assert task.score("The Rhine.", case.questions[0]) == task.score("", case.questions[0]) == scores
+    assert task.further([{"answer": "The Rhine.", "gold": list(kept)}]) == {}
 
 
 def test_a_row_of_multihop_rag(tmp_path: Path) -> None:
@@ -132,13 +175,15 @@ def test_a_row_of_morehopqa_as_its_authors_have_it(tmp_path: Path) -> None:
     assert {s.id: s.title for s in case.graph} == {"d0": "Rhine", "d1": "Town", "d2": "Rhine"}
     assert scores == sorted(scores) and scores[-1] > 0 and case.graph.ids[-1] == "d0"
     assert "- Title: Rhine\nThe Rhine is a river. It is long.\nPlease write" in shown(case, TEMPLATES["morehopqa"])
+    assert case_of(tmp_path, "morehopqa", original(documents=None)).graph.ids == case.graph.ids
 
 
 def test_a_row_of_longbench(tmp_path: Path) -> None:
     case = case_of(tmp_path, "longbench-v2", longbench(), passage_words=3)
     assert [s.text for s in case.graph] == ["Nothing here.  Some ", "rivers\nare two. ", "The end."]  # the text's order
     scores = [segment.score or 0.0 for segment in case.graph]
-    assert scores[1] == max(scores) > 0 and scores[0] == scores[2] == 0
+    assert scores[1] == max(scores) > 0 and scores[0] == 0 and scores[2] == pytest.approx(0, abs=1e-300)
+    assert ranking(case.graph) == ("d1", "d2", "d0")  # of equals the later one, as in the other sets
     (question,) = case.questions
     assert (question.id, question.answers, question.choices, question.type) == ("l1", ("B",), ("one", "two", "three", "four"), "hard, short")
     released = (
@@ -156,6 +201,10 @@ def test_longbench_takes_one_domain(tmp_path: Path) -> None:
     assert task_of(tmp_path, "longbench-v2", rows).units() == ("l1", "l3")
     assert task_of(tmp_path, "longbench-v2", rows, domain="Code").units() == ("l2", "l3")
     assert task_of(tmp_path, "longbench-v2", rows, domain="").units() == ("l1", "l2", "l3")
+    for domain, kinds in (("Code", [Case, Broken]), ("", [Case, Case, Case])):  # a row must have one only where one is asked for
+        task = task_of(tmp_path, "longbench-v2", rows, domain=domain)
+        assert [type(case) for unit in task.units() for case in task.cases(unit)] == kinds
+    assert task_of(tmp_path, "longbench-v2", [longbench(), longbench(domain=" ")]).units() == ("l1", "l1#1")
     with pytest.raises(ValueError, match="no row of the domain 'Law'; there are Code, Single-Document QA"):
         task_of(tmp_path, "longbench-v2", rows[:2], domain="Law").units()
 
@@ -180,7 +229,6 @@ BROKEN = [
     ("nq", block(documents=[{"text": "x", "score": 1}]), "document 0: expected title to be a string, got None"),
     ("nq", block(documents=[{"title": "t", "text": " ", "score": 1}]), "document 0: segment 'd0' is empty"),
     ("nq", block(answers=[]), "answers is empty"),
-    ("nq", block(answers=[[""], [" "]]), "the answer is empty"),
     ("nq", block(answers=[{"a": 1}]), "expected answers to be texts or lists of texts, got dict"),
     ("multihop-rag", multihop(retrieval_list=None), "missing retrieval_list"),
     ("multihop-rag", multihop(answer=""), "answer is empty"),
@@ -192,11 +240,22 @@ BROKEN = [
     ("longbench-v2", longbench(domain=None), "missing domain"),
     ("longbench-v2", longbench(context=" "), "context is empty"),
 ]
-GOOD = {"nq": block, "multihop-rag": multihop, "morehopqa": morehop, "longbench-v2": longbench}
+GOOD = {"nq": block, "tqa": block, "multihop-rag": multihop, "morehopqa": morehop, "longbench-v2": longbench}
 
 
-@pytest.mark.parametrize(("name", "row", "said"), BROKEN)
-@pytest.mark.parametrize("as_published", [False, True])
+EMPTY = [
+    ("nq", block(answers=[[""], [" "]]), "the answer is empty"),
+    ("nq", block(answers=[[], []]), "the answer is empty"),
+    ("tqa", block(answers=[]), "answers is empty"),
+    ("morehopqa", morehop(answers=""), "answers is empty"),
+]
+"""Broken unless as published."""
+
+
+ALL = [*((*each, flag) for each in BROKEN for flag in (False, True)), *((*each, False) for each in EMPTY)]
+
+
+@pytest.mark.parametrize(("name", "row", "said", "as_published"), ALL)
 def test_a_broken_row_is_named_and_the_rest_goes_on(tmp_path: Path, name: str, row: Any, said: str, as_published: bool) -> None:
     """A whole row, the broken one, a whole row: three units, one of them broken, with its file and line."""
     good = GOOD[name]

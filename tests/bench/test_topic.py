@@ -35,7 +35,8 @@ def cora(folder: Path, texts: str = "mccallum/cora") -> Path:
     write(folder / "cora.content", "10\t0\t1\tTheory", "20\t1\t1\tNeural_Networks", "30\t0\t0\tTheory", "40\t0\t0\tCase_Based", "50\t0\t0\tTheory")
     write(folder / "cora.cites", "10\t20", "10\t30", "40\t10", "20\t10", "50\t10", "10\t99", "30\t30")
     names = {"10": "ten.ps", "20": "twenty.ps", "30": "thirty.ps", "40": "http:##x#Forty.ps"}
-    write(folder / texts / "papers", "10\told.ps\tfirst", *(f"{id}\t{name}\t<title>no</title>" for id, name in names.items()), "20\tgone.ps\tno", "77\tother.ps\tno")
+    listed = [f"{id}\t{name}\t<title>no</title>" for id, name in names.items()]
+    write(folder / texts / "papers", "10\told.ps\tfirst", *listed, "20\tgone.ps\tno", "77\tother.ps\tno")
     write(folder / texts / "extractions" / "old.ps", "Title: An older file of paper 10")
     for id, name in names.items():
         abstract = [] if id == "40" else [f"Abstract-found: 1 {id}", f"Abstract: About  {id}, caf\xe9."]
@@ -44,7 +45,8 @@ def cora(folder: Path, texts: str = "mccallum/cora") -> Path:
 
 
 def pubmed(folder: Path, data: str = "data") -> Path:
-    nodes = ("NODE\tpaper", "cat=1,2,3:label\tnumeric:w-rat:0.0\tstring:summary", "11\tlabel=1\tw-rat=0.1\tsummary=w-rat", "22\tlabel=3\tsummary=", "33\tlabel=2\tsummary=")
+    rows = ("11\tlabel=1\tw-rat=0.1\tsummary=w-rat", "22\tlabel=3\tsummary=", "33\tlabel=2\tsummary=")
+    nodes = ("NODE\tpaper", "cat=1,2,3:label\tnumeric:w-rat:0.0\tstring:summary", *rows)
     write(folder / data / "Pubmed-Diabetes.NODE.paper.tab", *nodes)
     write(folder / data / "Pubmed-Diabetes.DIRECTED.cites.tab", "DIRECTED\tcites", "NO_FEATURES", "1\tpaper:11\t|\tpaper:22", "2\tpaper:33\t|\tpaper:11")
     # In another order than the nodes; one PubMed did not know.
@@ -97,9 +99,46 @@ def test_broken_rows_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     records = json.loads((tmp_path / "pubmed.json").read_text())
     (tmp_path / "pubmed.json").write_text(json.dumps([*records, 3, {"TI": "Nobody's"}, {"PMID": "9", "TI": 5}]))
     broken = read_pubmed(tmp_path).broken
-    assert [row.id for row in broken] == ["Pubmed-Diabetes.NODE.paper.tab:6", "Pubmed-Diabetes.NODE.paper.tab:7", "pubmed.json[3]", "pubmed.json[4]", "pubmed.json[5]"]
+    nodes = [f"Pubmed-Diabetes.NODE.paper.tab:{line}" for line in (6, 7)]
+    assert [row.id for row in broken] == [*nodes, "pubmed.json[3]", "pubmed.json[4]", "pubmed.json[5]"]
     with pytest.raises(DocumentError, match="no paper 'x'"):
         list(task.cases("x"))
+
+
+def test_an_extraction_that_cannot_be_read_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    cora(tmp_path)
+    path = tmp_path / "mccallum/cora/extractions/twenty.ps"
+    path.unlink()
+    path.mkdir()  # as good as a file that may not be read, which this test could read all the same
+    task = TopicTask("cora", str(tmp_path))
+    *papers, bad = task.units()
+    assert sorted(papers) == ["10", "30", "40"] and bad == "extractions/twenty.ps of paper 20"
+    (broken,) = task.cases(bad)
+    assert isinstance(broken, Broken) and f"{path} cannot be read" in broken.reason
+    assert read_cora(tmp_path).without_text == 2 and "20" not in read_cora(tmp_path).neighbours["10"]
+
+
+@pytest.mark.parametrize("strange", ["\x0c", "\x85", "\u2028", "\x1c", "\x0b"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_line_ends_end_lines(tmp_path: Path, strange: str, end: str) -> None:
+    """A form feed, U+0085, U+2028 and the like inside of a line part words and nothing else."""
+    cora(tmp_path)
+    extraction = f"Title: A{strange}b{end}Abstract: One{strange}Title: two.{end}"
+    (tmp_path / "mccallum/cora/extractions/ten.ps").write_bytes(extraction.encode())
+    papers = tmp_path / "mccallum/cora/papers"
+    papers.write_bytes("".join(f"{line}\t{strange}x{end}" for line in papers.read_text().split("\n") if line).encode())
+    for name in ("cora.content", "cora.cites"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes().replace(b"\n", end.encode()))
+    read = read_cora(tmp_path)
+    assert not read.broken and (read.papers["10"].title, read.papers["10"].text) == ("A b", "One Title: two.")
+    assert [p.label for p in read.papers.values()] == ["Theory", "Neural Networks", "Theory", "Case Based"] and read.neighbours["10"] == ("20", "30", "40")
+    pubmed(tmp_path)
+    for name in ("NODE.paper", "DIRECTED.cites"):
+        path = tmp_path / f"data/Pubmed-Diabetes.{name}.tab"
+        path.write_bytes("".join(f"{line}\tx{strange}y{end}" for line in path.read_text().split("\n") if line).encode())
+    network = read_pubmed(tmp_path)
+    assert not network.broken and network.neighbours == {"11": ("22",), "22": ("11",)}
 
 
 def test_missing_files_are_named_with_all_that_is_expected(tmp_path: Path) -> None:
@@ -179,7 +218,8 @@ def test_the_target_reads_its_neighbours_and_stands_last(tmp_path: Path) -> None
     assert isinstance(untitled, Case) and 'the paper that begins with "Paper 40"' in untitled.questions[0].text
     (two,) = TopicTask("cora", str(tmp_path), hops=2).cases("20")
     assert isinstance(two, Case)
-    assert sorted(two.graph.ids[:2]) == ["30", "40"] and two.graph.ids[2:] == ("10", "20") and set(two.graph.edges) == {("30", "10"), ("40", "10"), ("10", "20")}
+    assert sorted(two.graph.ids[:2]) == ["30", "40"] and two.graph.ids[2:] == ("10", "20")
+    assert set(two.graph.edges) == {("30", "10"), ("40", "10"), ("10", "20")}
 
 
 def test_the_neighbours_chosen(tmp_path: Path) -> None:
@@ -211,9 +251,11 @@ def test_which_papers_are_asked(tmp_path: Path) -> None:
 
 def test_scores(tmp_path: Path) -> None:
     place = str(write_offline_topic(tmp_path / "set", "pubmed"))
-    strict, lenient = TopicTask("pubmed", place), TopicTask("pubmed", place, as_published=True)
-    question = next(case.questions[0] for unit in strict.units() for case in strict.cases(unit) if isinstance(case, Case) and case.questions[0].type == "Type 1")
-    answers = {"Diabetes Mellitus Type 1": (1, 1), "type-1 diabetes.": (1, 1), "Type 1, not Type 2": (0, 1), "Type 1 in an experimental model": (0, 0), "Type 2": (0, 0), "Type 10": (0, 0), "": (0, 0)}
+    strict, lenient = TopicTask("pubmed", place), TopicTask("pubmed", place, answers="first")
+    cases = (case for unit in strict.units() for case in strict.cases(unit) if isinstance(case, Case))
+    question = next(case.questions[0] for case in cases if case.questions[0].type == "Type 1")
+    right = {"Diabetes Mellitus Type 1": (1, 1), "type-1 diabetes.": (1, 1), "Type 1, not Type 2": (0, 1)}
+    answers = {**right, "Type 1 in an experimental model": (0, 0), "Type 2": (0, 0), "Type 10": (0, 0), "": (0, 0)}
     assert {answer: (strict.score(answer, question), lenient.score(answer, question)) for answer in answers} == answers
     assert strict.further([{"answer": answer} for answer in ("Type 1", "Type 1 or Type 2", "neither", "")]) == {"no_class": 0.5, "several_classes": 0.25}
     assert strict.further([]) == {}
@@ -227,16 +269,24 @@ def test_the_paper_prompt(tmp_path: Path) -> None:
 
 def test_settings_make_the_same_task_anew(tmp_path: Path) -> None:
     place = write_offline_topic(tmp_path / "set", "pubmed")
-    task = TopicTask("pubmed", str(place), neighbours=3, choose="id", hops=2, test=7, seed=5, prompt="model", as_published=True)
+    task = TopicTask("pubmed", str(place), neighbours=3, choose="id", hops=2, test=7, seed=5, prompt="model", answers="first")
     settings = json.loads(json.dumps(task.settings()))
-    assert settings["kind"] == "topic" and settings["papers"] == 60 and "no paper's class" in settings["sees"]
+    assert settings["kind"] == "topic" and settings["answers"] == "first" and settings["papers"] == 60 and "no paper's class" in settings["sees"]
     assert task_from(settings) == TopicTask.from_settings(settings) == pickle.loads(pickle.dumps(task)) == task
     assert task.name == "topic-pubmed" and task.metric == "accuracy"
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"set": "citeseer"}, "unknown set 'citeseer'"), ({"choose": "best"}, "choice of neighbours"), ({"hops": 3}, "hops"), ({"prompt": "x"}, "prompt"), ({"test": 0}, "test"), ({"neighbours": -1}, "neighbours")],
+    [
+        ({"set": "citeseer"}, "unknown set 'citeseer'"),
+        ({"choose": "best"}, "choice of neighbours"),
+        ({"hops": 3}, "hops"),
+        ({"prompt": "x"}, "prompt"),
+        ({"answers": "any"}, "unknown reading of answers 'any'; valid: first, strict"),
+        ({"test": 0}, "test"),
+        ({"neighbours": -1}, "neighbours"),
+    ],
 )
 def test_wrong_options(options: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
@@ -268,5 +318,11 @@ def test_command_line(tmp_path: Path) -> None:
     for arguments in ([], ["--offline", "--data", str(tmp_path)]):
         refused = run(app, ["bench", "topic", *arguments])
         assert refused.exit_code == 2 and "expected --data DIR" in refused.stderr
+    new = tmp_path / "new"
+    wrong = [(["--arms", "nothing"], "unknown arm"), (["--shard", "3/2"], "--shard is I/N"), (["--answers", "any"], "reading of answers")]
+    wrong.append((["--as-published"], "No such option"))
+    for further, said in wrong:
+        refused = run(app, ["bench", "topic", "--offline", "--out", str(new), *further])
+        assert refused.exit_code == 2 and said in refused.stderr and not new.exists()
     refused = run(app, ["bench", "topic", "--data", str(tmp_path), "--dry-run"])
     assert refused.exit_code == 2 and "missing cora.content" in refused.stderr

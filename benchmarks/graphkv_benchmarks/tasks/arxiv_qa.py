@@ -3,7 +3,7 @@
 What the official code does, and what is done here unless `as_published` is asked for:
 
 ==============================================================================================  ==========================================================
-official code (Graph-COM/GraphKV: arxiv_inference.py, pcw.py, pcw_parallel.py)                  here
+official code (Graph-COM/GraphKV: arxiv_inference.py, arxiv_eval.py, pcw.py, pcw_parallel.py)   here
 ==============================================================================================  ==========================================================
 a paper can be among its own distractors                                                        never
 ``first`` and ``last`` meet the same distractors only because both runs begin with one seed;    drawn for each paper by itself, first and last the same;
@@ -12,11 +12,12 @@ arxiv_eval.py reads one seed three times, so its deviation is always 0          
 each arm has its own words between references and paper                                         one wording for all arms
 answers end after 512 tokens (vanilla) or 256 (the others)                                      256
 the line end of a question's file goes into the prompt                                          it does not
+an empty reference stands in the prompt like any other, only null is left out                   empty ones are left out
+a gold answer of nothing, or of nothing but punctuation and articles, is found in every answer  never; a paper without an answer is a broken row
 ==============================================================================================  ==========================================================
 
-What ``as_published`` cannot follow: arm ``block`` has the middle sentence as a block of its own without distractors, and none at all with them; here it
-reads it at the head of the paper, as ``graph`` does. The official rotations round to bfloat16, and parallel arms see real keys masked away
-where the attention is not flash-attention 2: neither is done. Where one ego graph follows another, ``vanilla`` tokenises across the seam.
+`as_published` is the released wording: the model's own prompt is refused with it. What it cannot follow stands in :data:`NOT_FOLLOWED`, and in
+the config.yaml of such a run.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from graphkv.prompt import PromptTemplate
 from graphkv.segments import Segment
 
 from ..runner.case import Broken, Case, Question, Setting, Task
+from ..scoring import best_subspan_em
 from .arxiv_files import ArxivFiles, EgoTexts
 
 ORDERS = ("first", "last")
@@ -52,7 +54,34 @@ MIDDLE_SEQUENTIAL = " Now please read the paper:"
 BETWEEN = "\n\n"
 
 SCORES = "BM25 of the question over name and text of each document, best first; ties by id"
+SEEDS, PUBLISHED_SEEDS = (42, 43, 44), (42,)
 _CAP, _VANILLA_CAP, _VANILLA = 256, 512, ("sequential", "full_context")
+
+ODDITIES: Mapping[str, tuple[str, str]] = {
+    "cap": (f"{_VANILLA_CAP} for {' and '.join(_VANILLA)}, else {_CAP}", f"{_CAP}"),
+    "draw": ("one generator for the whole run, the paper itself among those drawn", "for each paper by itself, never the paper, the first n of one draw"),
+    "gold of punctuation and articles only": ("always found, also an empty one", "never found; an empty one is a broken row"),
+    "empty references": ("in the text of sequential", "left out"),
+    "line end of the question": ("kept", "left out"),
+    "seeds": ("one, which the deviation is taken of three times", "each drawn"),
+    "wording": ("of each arm its own between references and paper", "one for all arms"),
+}
+"""What `as_published` decides: with it, and without."""
+
+NOT_FOLLOWED: Mapping[str, str] = {
+    "positions of graph with distractors": (
+        "the papers of all ego graphs start together behind the longest reference of all, the question behind the longest paper;"
+        " officially each paper starts behind the longest of its own references, the question behind the ego graph that ends last"
+    ),
+    "middle sentence of block": "at the head of the paper, as for graph; officially a block of its own without distractors, and none at all with them",
+    "empty references": "left out by all arms but sequential: a segment has a text",
+    "seams of sequential": "prefix, documents and question are tokenised apart; officially the prompt is one text, so that tokens can reach across a seam",
+    "special tokens": "one that a document spells is read as the letters it is written with; officially as the token",
+    "rotations": "to the model's own type; officially to bfloat16, after each of two",
+    "masked keys": "none; officially a mask by index hides real keys from the parallel arms where the attention is not flash-attention 2",
+    "broken rows": "named and left out; officially the run ends there",
+}
+"""What the official code does otherwise, also where `as_published` is asked for."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +102,10 @@ class ArxivQA(Task):
 
     Attributes:
         data: the folder, see :class:`~graphkv_benchmarks.tasks.arxiv_files.ArxivFiles`.
-        distractors: numbers of other ego graphs. orders: ``first``, ``last``. seeds: of the draw of distractors; without any there is one case.
+        distractors: numbers of other ego graphs; with 0 there is one case. orders: ``first``, ``last``.
+        seeds: of the draw of distractors. None given: 42, 43 and 44; as published 42, the only one that is taken then.
         prompt: ``paper`` for the released wording; ``model`` for the model's own, in which documents have titles.
-        as_published: as the official code draws, words and caps, see above; the seed is then 42, the only one that is ever evaluated.
+        as_published: as the official code draws, words, caps and scores, see :data:`ODDITIES`; with prompt ``paper`` only.
 
     Raises:
         InputError: settings that cannot be meant.
@@ -88,12 +118,14 @@ class ArxivQA(Task):
     data: str
     distractors: tuple[int, ...] = (0, 1, 2)
     orders: tuple[str, ...] = ORDERS
-    seeds: tuple[int, ...] = (42, 43, 44)
+    seeds: tuple[int, ...] = ()
     prompt: Literal["paper", "model"] = "paper"
     as_published: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", str(self.data))
+        if not self.seeds:
+            object.__setattr__(self, "seeds", PUBLISHED_SEEDS if self.as_published else SEEDS)
         for kind, got in (("distractors", self.distractors), ("orders", self.orders), ("seeds", self.seeds)):
             object.__setattr__(self, kind, tuple(got))
             if not got or len(set(got)) != len(got):
@@ -105,8 +137,12 @@ class ArxivQA(Task):
         for kind, name, valid in (*(("order", order, ORDERS) for order in self.orders), ("prompt", self.prompt, ("paper", "model"))):
             if name not in valid:
                 raise InputError(one_of(kind, name, valid))
-        if self.as_published:
-            object.__setattr__(self, "seeds", (42,))
+        if self.as_published and self.prompt != "paper":
+            raise InputError(
+                "as_published is the released wording, and the prompt is the model's own (the default of the embedded model): say --prompt paper, or leave --as-published out"
+            )
+        if self.as_published and self.seeds != PUBLISHED_SEEDS:
+            raise InputError(f"as_published has the seed 42 and no other, got {list(self.seeds)}: leave the seeds out, or --as-published")
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> ArxivQA:
@@ -119,18 +155,20 @@ class ArxivQA(Task):
         return "arxiv-qa"
 
     def settings(self) -> dict[str, Any]:
-        return {
+        """As every task's; ``digest`` is None where there is no data, of which :meth:`units` says what is missing."""
+        found: dict[str, Any] = {
             "kind": "arxiv-qa",
             "data": self.data,
+            "digest": self._digest(),
             "distractors": list(self.distractors),
             "orders": list(self.orders),
             "seeds": list(self.seeds),
             "prompt": self.prompt,
             "as_published": self.as_published,
-            "draw": "official" if self.as_published else "for each paper by itself, never the paper, the first n of one draw",
-            "cap": f"{_VANILLA_CAP} for {' and '.join(_VANILLA)}, else {_CAP}" if self.as_published else f"{_CAP}",
             "scores": SCORES,
+            "oddities": {name: published if self.as_published else here for name, (published, here) in ODDITIES.items()},
         }
+        return found | ({"not_followed": dict(NOT_FOLLOWED)} if self.as_published else {})
 
     def units(self) -> Sequence[str]:
         """Ids with any file, in the order of numbers; one that lacks a file is broken."""
@@ -140,8 +178,9 @@ class ArxivQA(Task):
         return ids
 
     def cases(self, unit: str) -> Iterator[Case | Broken]:
+        files = self._files  # that there is no data at all is no broken row
         try:
-            own = Group(unit, self._files.ego(unit))
+            own = Group(unit, files.ego(unit))
             questions = (self._question(unit),)
         except DocumentError as error:
             yield Broken(unit, str(error))
@@ -164,6 +203,15 @@ class ArxivQA(Task):
     def max_new_tokens(self, arm: str) -> int:
         return _VANILLA_CAP if self.as_published and arm.split(":")[0] in _VANILLA else _CAP
 
+    def score(self, prediction: str, question: Question) -> float:
+        return best_subspan_em(prediction, question.answers, blank_counts=self.as_published)
+
+    def _digest(self) -> str | None:
+        try:
+            return self._files.digest()
+        except DocumentError:
+            return None
+
     @cached_property
     def _files(self) -> ArxivFiles:
         return ArxivFiles(self.data)
@@ -173,7 +221,7 @@ class ArxivQA(Task):
         return self._files.types()
 
     def _question(self, unit: str) -> Question:
-        question, answer = self._files.question(unit), self._files.answer(unit)
+        question, answer = self._files.question(unit), self._files.answer(unit, may_be_empty=self.as_published)
         if not self.as_published:
             question, answer = question.strip(), answer.strip()
         return Question(unit, question, (answer,), self._types.get(unit, ""))
@@ -208,11 +256,10 @@ class ArxivQA(Task):
         return known[id]
 
     def _case(self, setting: Setting, groups: Sequence[Group], questions: tuple[Question, ...], ranks: Mapping[str, float]) -> Case:
-        official = self.as_published and self.prompt == "paper"
         segments = list(chain.from_iterable(self._segments(group, several=len(groups) > 1) for group in groups))
         edges = [(source, _centre(group)) for group in groups for source in _references(group)]
         graph = SegmentGraph.from_segments([replace(segment, score=ranks[segment.id]) for segment in segments], edges)
-        sequential = SegmentGraph.from_segments(chain.from_iterable(map(_vanilla, groups)), edges) if official else None
+        sequential = SegmentGraph.from_segments(chain.from_iterable(map(_vanilla, groups)), edges) if self.as_published else None
         return Case(questions[0].id, setting, graph, questions, sequential)
 
     def _segments(self, group: Group, several: bool) -> Iterator[Segment]:
@@ -245,15 +292,21 @@ def _centre(group: Group) -> str:
 
 def _references(group: Group) -> dict[str, tuple[str, str]]:
     """(name, text) of the references by the ids of their segments."""
-    return {f"{group.id}/cited/{name}": (name, text) for name, text in group.texts.references}
+    return {f"{group.id}/cited/{name}": (name, text) for name, text in group.texts.with_text}
 
 
 def _vanilla(group: Group) -> Iterator[Segment]:
-    """What the official ``vanilla`` reads of an ego graph: ``'\\n\\n'.join(references) + '\\n\\n Now please read the paper:' + paper``."""
-    references = _references(group)
-    for id, (_, text) in references.items():
-        yield Segment.from_text(id, text + BETWEEN)
-    yield Segment.from_text(_centre(group), ("" if references else BETWEEN) + MIDDLE_SEQUENTIAL + group.texts.centre)
+    """What the official ``vanilla`` reads of an ego graph: ``'\\n\\n'.join(references) + '\\n\\n Now please read the paper:' + paper``.
+
+    The segments are those of the other arms; an empty reference stands at the head of what follows it.
+    """
+    head = "" if group.texts.references else BETWEEN
+    for name, text in group.texts.references:
+        head += text + BETWEEN
+        if text.strip():
+            yield Segment.from_text(f"{group.id}/cited/{name}", head)
+            head = ""
+    yield Segment.from_text(_centre(group), head + MIDDLE_SEQUENTIAL + group.texts.centre)
 
 
 def _ranks(question: str, groups: Sequence[Group]) -> dict[str, float]:

@@ -121,7 +121,8 @@ def _2wiki(made: _Made) -> dict[str, Any]:
 
 
 def _multihop_rag(made: _Made) -> dict[str, Any]:
-    retrieved = [{"text": f"[Excerpt from document]\ntitle: {paper.title}\nExcerpt:\n-----\n{paper.text}\n-----", "score": score} for paper, score in made.ranked]
+    texts = [f"[Excerpt from document]\ntitle: {paper.title}\nExcerpt:\n-----\n{paper.text}\n-----" for paper, _ in made.ranked]
+    retrieved = [{"text": text, "score": score} for text, (_, score) in zip(texts, made.ranked, strict=True)]
     kind = "comparison_query" if made.question.type == "comparison" else "inference_query"
     return {"query": made.question.question, "retrieval_list": retrieved, "answer": made.question.answer, "question_type": kind}
 

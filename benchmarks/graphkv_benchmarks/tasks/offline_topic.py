@@ -13,12 +13,33 @@ from . import topic_cora, topic_pubmed
 from .made_set import make_set
 
 _WORDS = {
-    "Case_Based": ("retrieved precedents", "adaptation of old solutions", "a library of past episodes", "similarity indexing", "reuse of plans", "analogical retrieval"),
+    "Case_Based": (
+        "retrieved precedents",
+        "adaptation of old solutions",
+        "a library of past episodes",
+        "similarity indexing",
+        "reuse of plans",
+        "analogical retrieval",
+    ),
     "Genetic_Algorithms": ("crossover", "mutation rates", "a population of bit strings", "fitness landscapes", "tournament selection", "evolved schemata"),
     "Neural_Networks": ("hidden units", "backpropagation", "sigmoid activations", "recurrent connections", "weight decay", "a perceptron layer"),
-    "Probabilistic_Methods": ("Bayesian priors", "belief propagation", "Markov chain sampling", "posterior densities", "latent mixtures", "conditional independence"),
+    "Probabilistic_Methods": (
+        "Bayesian priors",
+        "belief propagation",
+        "Markov chain sampling",
+        "posterior densities",
+        "latent mixtures",
+        "conditional independence",
+    ),
     "Reinforcement_Learning": ("delayed rewards", "temporal differences", "a Markov decision policy", "value iteration", "exploring agents", "Q values"),
-    "Rule_Learning": ("inductive logic programs", "Horn clauses", "covering algorithms", "if-then conditions", "pruned decision lists", "first-order background knowledge"),
+    "Rule_Learning": (
+        "inductive logic programs",
+        "Horn clauses",
+        "covering algorithms",
+        "if-then conditions",
+        "pruned decision lists",
+        "first-order background knowledge",
+    ),
     "Theory": ("sample complexity", "mistake bounds", "PAC guarantees", "VC dimension", "learnable concept families", "worst-case adversaries"),
     "1": ("streptozotocin rats", "alloxan-treated mice", "pancreatic islets in vitro", "an animal model", "Wistar rats", "knockout mice"),
     "2": ("autoimmune destruction", "islet cell antibodies", "HLA haplotypes", "juvenile onset", "children on insulin pumps", "newly diagnosed adolescents"),
@@ -105,16 +126,18 @@ def _write_cora(folder: Path, made: list[_Made], seed: int) -> None:
     names = {paper.id: f"http:##example.org#papers#{paper.id}.ps" for paper in made}
     _lines(texts / "papers", [f"{paper.id}\t{names[paper.id]}\t<title> {paper.title} </title>" for paper in made])
     for paper in made:
-        _lines(texts / "extractions" / names[paper.id].replace(":", "_"), [f"URL: {names[paper.id]}", f"Title: {paper.title}", "Author: Nobody", f"Abstract: {paper.abstract}"])
+        extraction = [f"URL: {names[paper.id]}", f"Title: {paper.title}", "Author: Nobody", f"Abstract: {paper.abstract}"]
+        _lines(texts / "extractions" / names[paper.id].replace(":", "_"), extraction)
 
 
 def _write_pubmed(folder: Path, made: list[_Made], seed: int) -> None:
     data = folder / "data"
     data.mkdir()
-    nodes = ["NODE\tpaper", "cat=1,2,3:label\tnumeric:w-rat:0.0\tstring:summary", *(f"{paper.id}\tlabel={paper.label}\tw-rat=0.1\tsummary=w-rat" for paper in made)]
+    nodes = [f"{paper.id}\tlabel={paper.label}\tw-rat=0.1\tsummary=w-rat" for paper in made]
     pairs = [(paper.id, cited) for paper in made for cited in paper.cites]
-    _lines(data / "Pubmed-Diabetes.NODE.paper.tab", nodes)
-    _lines(data / "Pubmed-Diabetes.DIRECTED.cites.tab", ["DIRECTED\tcites", "NO_FEATURES", *(f"{i}\tpaper:{citing}\t|\tpaper:{cited}" for i, (citing, cited) in enumerate(pairs))])
+    cites = [f"{i}\tpaper:{citing}\t|\tpaper:{cited}" for i, (citing, cited) in enumerate(pairs)]
+    _lines(data / "Pubmed-Diabetes.NODE.paper.tab", ["NODE\tpaper", "cat=1,2,3:label\tnumeric:w-rat:0.0\tstring:summary", *nodes])
+    _lines(data / "Pubmed-Diabetes.DIRECTED.cites.tab", ["DIRECTED\tcites", "NO_FEATURES", *cites])
     records = [{"PMID": paper.id, "TI": paper.title, "AB": paper.abstract} for paper in made]
     (folder / "pubmed.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 

@@ -5,24 +5,33 @@ What the official code does, and what is done here unless `as_published` is aske
 ====================================================================================================  ====================================================
 official code (Graph-COM/GraphKV: inference.py, rag_eval.py, server/; MultiHop-RAG: qa_evaluate.py)   here
 ====================================================================================================  ====================================================
-NQ's answers are lists of lists; only the first list counts                                           every answer of every list counts
-a gold answer of nothing but punctuation and articles is found in every prediction                    never; and answers without a letter are left out
+NQ's answers are lists of lists; only the first list counts, and a row whose first list is empty      every answer of every list counts
+scores 0
+a gold answer of nothing, or of nothing but punctuation and articles, is found in every prediction    never; empty ones are left out, and a row without
+                                                                                                      another is a broken one
 MoreHopQA: the last ``answer: ...`` is looked for behind an end mark too                              before the first end mark only
 MultiHop-RAG: any word in common with the answer, parted by white space, is a hit; every miss counts  `best_subspan_em`, and word F1 beside it; precision,
 as false positive, false negative and true negative at once, so that precision = recall = F1 and     recall, F1 and accuracy with "insufficient
 accuracy is never below a third; rows without an answer are left out                                  information" as the answer that is none
 LongBench-v2: only "The correct answer is (A)", with or without brackets, counts; a B is read off     shorter forms ("Answer: B", "B. ...") and the text of
-"The correct answer is Berlin" (LongBench's pred.py)                                                  a choice count too; a letter must stand alone
+"The correct answer is Berlin" (LongBench's pred.py)                                                  a choice count too; a letter must stand alone, and
+                                                                                                      the first one counts
+LongBench's pred.py cuts the middle out of a prompt that is longer than the model's window            such a row is skipped; the report says how many of
+                                                                                                      all were answered (with `as_published` too)
+LongBench's pred.py samples at temperature 0.1                                                        greedy (with `as_published` too)
 only the server of Block-RAG stops at strings ("Question:" among them), the others at the             all arms stop at the end marks of chat models;
 tokenizer's end; `as_published` follows the others for all arms                                       "Question:" ends nothing
 ====================================================================================================  ====================================================
 
+Of equal scores the passage shown later ranks higher, as the official Top-m takes the last ones shown; see :func:`.rag_rows.told_apart`.
+
 Where paper and code differ, or the paper says nothing: the column that the paper calls NarrativeQA is Natural Questions (folder ``nq_eval``). The
 paper's one number for MultiHop-RAG can be any of the four of the code above; its ``extract_answer`` comes from a file that is not released
-(``qa_evaluate2.py``), so MultiHop-RAG's own is used, which finds nothing in answers to the released prompt. The official code reads MoreHopQA sorted
-by hops, most first: an order of rows, which is not followed. It looks up the types of HotpotQA and 2Wiki in the original files; here a row
-needs a ``type`` of its own. LongBench-v2 is not in the released code at all: that its 175 rows are those of the domain "Single-Document QA"
-(which has 175), the passages and their scores are our reading; prompt, cap and letters are LongBench's own.
+(``qa_evaluate2.py``), so MultiHop-RAG's own is used, which finds nothing in answers to the released prompt; rows without an answer, which that code
+leaves out, are broken ones. The official code reads MoreHopQA sorted by hops, most first: an order of rows, which is not followed. It looks up the
+types of HotpotQA and 2Wiki in the original files; here a row needs a ``type`` of its own. LongBench-v2 is not in the released code at all: that its
+175 rows are those of the domain "Single-Document QA" (which has 175), the passages and their scores are our reading; prompt, cap and letters are
+LongBench's own.
 """
 
 from __future__ import annotations
@@ -46,7 +55,6 @@ from .scores import (
     last_answer,
     multihop_rag_as_published,
     multihop_rag_metrics,
-    named_choice,
     quoted_answer,
     shares_a_word,
     word_f1,
@@ -58,6 +66,8 @@ DOMAIN = "Single-Document QA"
 PASSAGE_WORDS = 512
 CAP, LONGBENCH_CAP = 1024, 128
 """New tokens of an answer: as the official servers have them, and LongBench-v2's pred.py."""
+NOT_FOLLOWED = {"long rows": "skipped and counted; pred.py cuts the prompt's middle out", "sampling": "greedy; pred.py samples at temperature 0.1"}
+"""Of LongBench-v2's own code."""
 
 _LONGBENCH = "longbench-v2"
 
@@ -145,16 +155,18 @@ class RagQA(Task):
         return found
 
     def _oddities(self) -> dict[str, str]:
-        """What `as_published` decides for this set, each by name with what is chosen."""
-        chosen = {"blank answers": ("always found", "never found"), "stop strings": ("none", "end marks of chat models")}
+        """What `as_published` decides for this set, each by name with what is chosen; and what is never as in the official code."""
+        chosen = {"gold of punctuation and articles only": ("always found", "never found"), "stop strings": ("none", "end marks of chat models")}
         if self.set == "nq":
             chosen["answers"] = ("the first list", "all lists")
         if self.set == "morehopqa":
             chosen["final answer"] = ("the last of the whole output", "the last before an end mark")
         if self.set == "multihop-rag":
-            chosen = {"stop strings": chosen["stop strings"], "score": ("a word in common; misses counted three times", "best_subspan_em; abstentions counted as such")}
+            scores = ("a word in common; misses counted three times", "best_subspan_em; abstentions counted as such")
+            chosen = {"stop strings": chosen["stop strings"], "score": scores}
         if self.set == _LONGBENCH:
-            chosen = {"stop strings": chosen["stop strings"], "letter": ('"The correct answer is (A)" only', "also short forms and the text of a choice")}
+            letters = ('"The correct answer is (A)" only', "also short forms and the text of a choice")
+            chosen = {"stop strings": chosen["stop strings"], "letter": letters} | {name: (said, said) for name, said in NOT_FOLLOWED.items()}
         return {name: pair[0] if self.as_published else pair[1] for name, pair in sorted(chosen.items())}
 
     def units(self) -> Sequence[str]:
@@ -163,7 +175,7 @@ class RagQA(Task):
         found = places(path)
         if self.set != _LONGBENCH or not self.domain:
             return tuple(found)
-        # a row without a domain is a broken one, and is reported as such
+        # a row that says no domain is a broken one here, and is reported as such
         chosen = tuple(id for id, place in found.items() if place.domain in (self.domain, None))
         if not chosen:
             domains = sorted({place.domain for place in found.values() if place.domain})
@@ -175,7 +187,7 @@ class RagQA(Task):
         place = places(path).get(unit)
         if place is None:
             raise DocumentError(f"{path} has no row {unit!r}")
-        wording = Wording(titles=self.prompt == "model", as_published=self.as_published, passage_words=self.passage_words)
+        wording = Wording(titles=self.prompt == "model", as_published=self.as_published, passage_words=self.passage_words, by_domain=bool(self.domain))
         try:
             row = READERS[self.set](read_row(path, place), wording)
         except DocumentError as error:
@@ -196,14 +208,16 @@ class RagQA(Task):
     def score(self, prediction: str, question: Question) -> float:
         answers = question.answers
         if self.set == _LONGBENCH:
-            return float(self._letter(prediction, question.choices) == answers[0])
+            return float(choice_letter(prediction, question.choices, as_published=self.as_published) == answers[0])
         if self.set == "multihop-rag" and self.as_published:
             given = quoted_answer(prediction) if "The answer" in prediction else prediction
             return float(any(shares_a_word(given, answer) for answer in answers))
+        if self.as_published and not answers:
+            return 0.0
         return best_subspan_em(self._final(prediction), answers, blank_counts=self.as_published)
 
     def further(self, lines: Sequence[Line]) -> dict[str, float]:
-        """For LongBench-v2 the share of answers without a letter; else word F1 and exact match, and MultiHop-RAG's four.
+        """For LongBench-v2 the share of answers without a letter (the text of a choice is none); else word F1 and exact match, and MultiHop-RAG's four.
 
         As published: MultiHop-RAG's four as its own code counts them, and nothing for the others.
         """
@@ -211,19 +225,12 @@ class RagQA(Task):
             return {}
         if self.set == _LONGBENCH:
             return {"no_letter": sum(choice_letter(line["answer"], as_published=self.as_published) is None for line in lines) / len(lines)}
-        pairs = [(str(line["answer"]), str(line["gold"][0])) for line in lines]
+        pairs = [(str(line["answer"]), str(line["gold"][0])) for line in lines] if self.set == "multihop-rag" else []
         if self.as_published:
-            return multihop_rag_as_published(pairs) if self.set == "multihop-rag" else {}
+            return multihop_rag_as_published(pairs) if pairs else {}
         finals = [(self._final(line["answer"]), line["gold"]) for line in lines]
         found = {"word_f1": sum(word_f1(*pair) for pair in finals) / len(lines), "exact_match": sum(exact_match(*pair) for pair in finals) / len(lines)}
-        return found | (multihop_rag_metrics(pairs) if self.set == "multihop-rag" else {})
+        return found | (multihop_rag_metrics(pairs) if pairs else {})
 
     def _final(self, prediction: str) -> str:
         return last_answer(prediction, as_published=self.as_published) if self.set == "morehopqa" else prediction
-
-    def _letter(self, prediction: str, choices: Sequence[str]) -> str | None:
-        letter = choice_letter(prediction, as_published=self.as_published)
-        if letter or self.as_published:
-            return letter
-        named = named_choice(prediction, choices)
-        return None if named is None else "ABCD"[list(choices).index(named)]

@@ -6,8 +6,9 @@ import functools
 import hashlib
 import json
 import mmap
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ FILES: Mapping[str, tuple[str, ...]] = {
 }
 """Each set's file in the released tree (Hub data sets Graph-COM/GraphKV and THUDM/LongBench-v2)."""
 
-_FOLDERS = {Path(file).parent.name for files in FILES.values() for file in files}
+_FOLDERS = {folder: name for name, files in FILES.items() for file in files if (folder := Path(file).parent.name)}
+"""The sets' own folders, each with its set."""
 _BOM = b"\xef\xbb\xbf"
 # A whole string of any length, or a bracket: what lies between two elements of a list is found without decoding anything.
+_SOMETHING = re.compile(rb"\S")
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}",]', re.DOTALL)
 
 
@@ -38,12 +41,9 @@ class Place:
     """A row in its file.
 
     Attributes:
-        id: the row's own, or its number; unique in the file. number: counted from 0. line: where it begins, counted from 1.
-        start, end: bytes. domain: LongBench-v2's, None where a row has none.
+        line: where it begins, counted from 1. start, end: bytes. domain: LongBench-v2's, None where a row has none.
     """
 
-    id: str
-    number: int
     line: int
     start: int
     end: int
@@ -57,16 +57,19 @@ def find_file(name: str, data: str | Path) -> Path:
         name: a key of :data:`FILES`. data: the file itself, or any folder above it in the released tree.
 
     Raises:
-        DocumentError: it is not there; with the path that is expected.
+        DocumentError: it is not there, with the path that is expected; or it lies in the folder of another set.
 
     Example:
         >>> find_file("nq", "datahub/rag")  # doctest: +SKIP
         PosixPath('datahub/rag/nq_eval/dataset')
     """
     data = Path(data)
+    others = {folder: other for folder, other in _FOLDERS.items() if other != name}
     if data.is_file():
+        folder = Path(os.path.abspath(data)).parent.name  # as it is called: what a link leads to has names of its own
+        if folder in others:
+            raise DocumentError(f"{data} lies in {folder}, the folder of the set {others[folder]}: ask for that set, or give --data the file of {name}")
         return data
-    others = _FOLDERS - {Path(file).parent.name for file in FILES[name]}
     for file in FILES[name]:
         parts = Path(file).parts
         for start in range(len(parts)):
@@ -102,12 +105,13 @@ def _digest(path: Path, size: int, changed: int) -> str:
 
 
 def places(path: Path) -> Mapping[str, Place]:
-    """Every row's place by its id, in order. Kept in this process until the file's size or time of change is another.
+    """Every row's place by its id, in order: the row's own, or its number from 0, made unique.
 
-    A row that is no JSON has its number as its id; it is found out when it is read.
+    Kept in this process until the file's size or time of change is another. A row that is no JSON has its number as its id; it is found out when
+    it is read.
 
     Raises:
-        DocumentError: the file cannot be read, holds no rows, or is a JSON list that does not end.
+        DocumentError: the file cannot be read, holds no rows, or is a JSON list that does not end, or ends before the file does.
     """
     try:
         stat = path.stat()
@@ -124,19 +128,33 @@ def _places(path: Path, size: int, changed: int) -> Mapping[str, Place]:
     try:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed with its last match, not before: an error on the way holds one
-        begin = len(_BOM) if content[: len(_BOM)] == _BOM else 0
-        spans = _elements(content, path) if content[begin : begin + 4096].lstrip()[:1] == b"[" else _lines(content, begin)
-        for number, (start, end, line) in enumerate(spans):
+        for number, (start, end, line) in enumerate(_spans(content, path)):
             own, domain = _head(content[start:end])
             id = str(number) if own is None else own
             while id in found:
                 id = f"{id}#{number}"
-            found[id] = Place(id, number, line, start, end, domain)
+            found[id] = Place(line, start, end, domain)
     except OSError as error:
         raise DocumentError(f"{path} cannot be read: {error}") from None
     if not found:
         raise DocumentError(f"{path} holds no rows: expected JSON Lines, or one JSON list of objects")
     return found
+
+
+def _spans(content: mmap.mmap, path: Path) -> Iterable[tuple[int, int, int]]:
+    """(start, end, line) of every row."""
+    begin = len(_BOM) if content[: len(_BOM)] == _BOM else 0
+    first = _SOMETHING.search(content, begin)
+    if first is None or first[0] != b"[":
+        return _lines(content, begin)
+    found, end = _elements(content, path)
+    behind = _SOMETHING.search(content, end)
+    if behind is None:
+        return found
+    if content.find(b"\n", first.start(), end) < 0 <= content.find(b"\n", end, behind.start()):
+        return _lines(content, begin)  # the list is a line by itself: JSON Lines, the first of which is no row
+    line = content[: behind.start()].count(b"\n") + 1
+    raise DocumentError(f"{path}, line {line}: there is more behind the end of the JSON list; expected one JSON list of objects, or JSON Lines")
 
 
 def _lines(content: mmap.mmap, begin: int) -> Iterator[tuple[int, int, int]]:
@@ -151,8 +169,9 @@ def _lines(content: mmap.mmap, begin: int) -> Iterator[tuple[int, int, int]]:
         start = end + 1
 
 
-def _elements(content: mmap.mmap, path: Path) -> Iterator[tuple[int, int, int]]:
-    """(start, end, line) of every element of the list."""
+def _elements(content: mmap.mmap, path: Path) -> tuple[list[tuple[int, int, int]], int]:
+    """(start, end, line) of every element of the list, and where the list ends."""
+    found = []
     depth, start, line, counted = 0, 0, 1, 0
     for token in _TOKEN.finditer(content):
         mark = token[0]
@@ -169,13 +188,16 @@ def _elements(content: mmap.mmap, path: Path) -> Iterator[tuple[int, int, int]]:
                 line += content[counted:start].count(b"\n")
                 counted = start
                 blank = len(before) - len(before.lstrip())
-                yield start + blank, start + blank + len(row), line + before[:blank].count(b"\n")
+                found.append((start + blank, start + blank + len(row), line + before[:blank].count(b"\n")))
             start = token.end()
+        elif depth == 1 and mark == b"}":
+            break  # a bracket too many
         if mark in b"]}":
             depth -= 1
             if depth == 0:
-                return
-    raise DocumentError(f"{path}: a JSON list that does not end, or a quotation mark too many; is the file whole? expected one JSON list of objects")
+                return found, token.end()
+    said = "a JSON list that does not end, or a quotation mark or bracket too many; is the file whole? expected one JSON list of objects"
+    raise DocumentError(f"{path}: {said}")
 
 
 def _head(raw: bytes) -> tuple[str | None, str | None]:
@@ -188,7 +210,7 @@ def _head(raw: bytes) -> tuple[str | None, str | None]:
     own = row.get("_id", row.get("id"))
     known = isinstance(own, str | int) and not isinstance(own, bool) and str(own).strip()
     domain = row.get("domain")
-    return str(own) if known else None, domain if isinstance(domain, str) else None
+    return str(own) if known else None, domain if isinstance(domain, str) and domain.strip() else None
 
 
 def _decoded(raw: bytes) -> Any:

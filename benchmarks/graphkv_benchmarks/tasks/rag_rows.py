@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphkv.errors import DocumentError
@@ -26,11 +27,13 @@ class Wording:
     Attributes:
         titles: split a title off texts that begin with one, as the model's own prompt wants it; else the text stays as released.
         as_published: gold answers as the official code takes them. passage_words: of a passage of LongBench-v2.
+        by_domain: only one domain of LongBench-v2 is asked, so a row must say its own.
     """
 
     titles: bool = False
     as_published: bool = False
     passage_words: int = 512
+    by_domain: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class RagRow:
     """A row, read.
 
     Attributes:
-        question, answers: as :class:`~graphkv_benchmarks.runner.case.Question` has them. graph: the documents, the best last.
+        question, answers: as :class:`~graphkv_benchmarks.runner.case.Question` has them; as published, there can be no answer, or an empty one.
+        graph: the documents, the best last.
         type: the row of its table, empty if there are no types. choices: texts of a multiple choice.
     """
 
@@ -49,30 +53,31 @@ class RagRow:
     choices: tuple[str, ...] = ()
 
 
-def field(row: Mapping[str, Any], name: str, kind: type, *others: str) -> Any:
+def field(row: Mapping[str, Any], name: str, kind: type, *others: str, may_be_empty: bool = False) -> Any:
     """A field that must be there, or one of its other names.
 
     Raises:
-        DocumentError: it is missing, empty, or of another type.
+        DocumentError: it is missing, of another type, or empty where it may not be.
     """
     found = next((row[key] for key in (name, *others) if row.get(key) is not None), None)
     if found is None:
         raise DocumentError(f"missing {name}; the row has {', '.join(sorted(map(str, row))) or 'no fields'}")
     if not isinstance(found, kind):
         raise DocumentError(f"expected {name} to be a {_SAID[kind]}, got {type(found).__name__}")
-    if found in ("", []) or (isinstance(found, str) and not found.strip()):
+    if not may_be_empty and (found == [] or (isinstance(found, str) and not found.strip())):
         raise DocumentError(f"{name} is empty")
     return found
 
 
-_SAID = {str: "string", list: "list", int: "whole number"}
+_SAID: Mapping[type, str] = {str: "string", list: "list"}
 
 
 def answers_of(found: Any, *, first_only: bool = False, keep_blank: bool = False) -> tuple[str, ...]:
     """Gold answers: a text, a list of them, or a list of such lists.
 
     Args:
-        first_only: of a list of lists only the first, as the official code does with NQ. keep_blank: answers without a letter stay in.
+        first_only: of a list of lists only the first, as the official code does with NQ. keep_blank: as the official code, which scores a row
+            without any answer 0 and finds an empty answer in every prediction; otherwise empty answers are left out, and one must be left.
 
     Raises:
         DocumentError: there is none, or something else than text in it.
@@ -83,11 +88,11 @@ def answers_of(found: Any, *, first_only: bool = False, keep_blank: bool = False
     """
     if first_only and isinstance(found, list) and found and isinstance(found[0], list):
         found = found[0]
-    flat = list(_flat(found))
-    kept = flat if keep_blank else [answer for answer in flat if answer.strip()]
-    if not any(answer.strip() for answer in kept):
+    flat = tuple(dict.fromkeys(_flat(found)))
+    kept = flat if keep_blank else tuple(answer for answer in flat if answer.strip())
+    if not kept and not keep_blank:
         raise DocumentError("the answer is empty: expected at least one gold answer")
-    return tuple(dict.fromkeys(kept))
+    return kept
 
 
 def _flat(found: Any) -> Iterable[str]:
@@ -105,10 +110,11 @@ def _flat(found: Any) -> Iterable[str]:
 def graph_of(documents: Iterable[tuple[str | None, str, float | None]]) -> SegmentGraph:
     """Segments ``d0, d1, ...`` of (title, text, score), numbered as the row has them and put in ascending order of score.
 
-    Equal scores keep the row's order; documents with the same title or text stay apart. Without any scores the order is the row's.
+    Of equal scores the row's later one stands later and ranks higher, see :func:`told_apart`; documents with the same title or text stay apart.
+    Without scores the order is the row's.
 
     Raises:
-        DocumentError: there are none, one is empty, or some have a score and others have none.
+        DocumentError: there are none, or one is empty.
     """
     segments = []
     for number, (title, text, score) in enumerate(documents):
@@ -118,12 +124,35 @@ def graph_of(documents: Iterable[tuple[str | None, str, float | None]]) -> Segme
             raise DocumentError(f"document {number}: {error}") from None
     if not segments:
         raise DocumentError("the row has no documents")
-    scores = [segment.score for segment in segments]
-    if None not in scores:
-        segments.sort(key=lambda segment: segment.score or 0.0)
-    elif any(score is not None for score in scores):
-        raise DocumentError(f"document {scores.index(None)} has no score, others have one")
-    return SegmentGraph.from_segments(segments)
+    if segments[0].score is None:
+        return SegmentGraph.from_segments(segments)
+    return told_apart(SegmentGraph.from_segments(sorted(segments, key=_score)))
+
+
+def told_apart(graph: SegmentGraph) -> SegmentGraph:
+    """The same segments in the same order, with equal scores told apart: the one shown later, nearer to the question, ranks higher. No edges.
+
+    The official code takes the last m passages of those shown, where our layouts rank by score and of equals take the first. A score that is moved
+    is the next greater number; the row's own stands in the metadata as ``score``.
+
+    Example:
+        >>> graph = SegmentGraph.from_segments([Segment.from_text("a", "x", score=1), Segment.from_text("b", "y", score=1)])
+        >>> [(segment.id, segment.score) for segment in told_apart(graph)]
+        [('a', 1), ('b', 1.0000000000000002)]
+    """
+    moved: dict[str, Segment] = {}
+    least = -math.inf
+    for segment in sorted(graph, key=_score):
+        score = _score(segment)
+        if score <= least:
+            score = math.nextafter(least, math.inf)
+            moved[segment.id] = replace(segment, score=score, metadata={**segment.metadata, "score": segment.score})
+        least = score
+    return SegmentGraph.from_segments(moved.get(segment.id, segment) for segment in graph) if moved else graph
+
+
+def _score(segment: Segment) -> float:
+    return segment.score or 0.0
 
 
 def _split_title(text: str) -> tuple[str | None, str]:
@@ -153,23 +182,33 @@ def _text(document: Mapping[str, Any], name: str, number: int) -> str:
 
 
 def block_row(row: Mapping[str, Any], wording: Wording) -> RagRow:
-    """A row of NQ, 2Wiki, TQA or HotpotQA as Block-Attention prepares them."""
+    """A row of 2Wiki, TQA or HotpotQA as Block-Attention prepares them."""
+    found = field(row, "answers", object, may_be_empty=wording.as_published)
+    return _block(row, answers_of(found, keep_blank=wording.as_published))
+
+
+def nq_row(row: Mapping[str, Any], wording: Wording) -> RagRow:
+    """A row of NQ: the same, with lists of answers, of which the official code takes the first."""
+    found = field(row, "answers", object)
+    return _block(row, answers_of(found, first_only=wording.as_published, keep_blank=wording.as_published))
+
+
+def _block(row: Mapping[str, Any], answers: tuple[str, ...]) -> RagRow:
     documents = [
         (_text(document, "title", i), _text(document, "text", i), score)
         for i, document in enumerate(field(row, "documents", list))
         for score in [_scored(document, i)]
     ]
-    answers = answers_of(field(row, "answers", object), first_only=wording.as_published, keep_blank=wording.as_published)
     return RagRow(field(row, "question", str), answers, graph_of(documents), _type(row, "type"))
 
 
 def multihop_row(row: Mapping[str, Any], wording: Wording) -> RagRow:
-    """A row of MultiHop-RAG with what GIST-large-Embedding retrieved."""
+    """A row of MultiHop-RAG with what GIST-large-Embedding retrieved. One without an answer is a broken one; its own code leaves it out."""
     documents = []
     for i, document in enumerate(field(row, "retrieval_list", list, "documents")):
         score, text = _scored(document, i), _text(document, "text", i).replace(*_EXCERPT)
         documents.append((*(_split_title(text) if wording.titles else (None, text)), score))
-    answers = answers_of(field(row, "answer", object, "answers"), keep_blank=wording.as_published)
+    answers = answers_of(field(row, "answer", object, "answers"))
     return RagRow(field(row, "query", str, "question"), answers, graph_of(documents), _type(row, "question_type"))
 
 
@@ -177,8 +216,9 @@ def morehop_row(row: Mapping[str, Any], wording: Wording) -> RagRow:
     """A row of MoreHopQA: as Graph-KV released it (texts, the best last), or as its authors did (titled passages, scored here by BM25)."""
     hops = row.get("no_of_hops")
     kind = f"{hops} hop{'s' if hops != 1 else ''}" if isinstance(hops, int) and not isinstance(hops, bool) else ""
-    question, answers = field(row, "question", str), answers_of(field(row, "answers", object, "answer"), keep_blank=wording.as_published)
-    if "documents" not in row and "context" in row:
+    question, found = field(row, "question", str), field(row, "answers", object, "answer", may_be_empty=wording.as_published)
+    answers = answers_of(found, keep_blank=wording.as_published)
+    if row.get("documents") is None and row.get("context") is not None:
         passages = titled_passages(field(row, "context", list), "context")
         return RagRow(question, answers, _ranked(passages, question), kind)
     documents = []
@@ -198,12 +238,13 @@ def longbench_row(row: Mapping[str, Any], wording: Wording) -> RagRow:
     answer = field(row, "answer", str)
     if answer not in ("A", "B", "C", "D"):
         raise DocumentError(f"expected answer to be A, B, C or D, got {answer!r}")
-    field(row, "domain", str)
+    if wording.by_domain:
+        field(row, "domain", str)
     passages = passages_of(field(row, "context", str).strip(), wording.passage_words)
     graph = SegmentGraph.from_segments(Segment.from_text(f"d{i}", text) for i, text in enumerate(passages))
     listed = "\n".join(f"({letter}) {choice}" for letter, choice in zip("ABCD", choices, strict=True))
     kind = ", ".join(str(row[key]) for key in ("difficulty", "length") if row.get(key))
-    return RagRow(f"{question}\nChoices:\n{listed}", (answer,), score_documents(graph, question), kind, choices)
+    return RagRow(f"{question}\nChoices:\n{listed}", (answer,), told_apart(score_documents(graph, question)), kind, choices)
 
 
 def passages_of(text: str, words: int) -> list[str]:
@@ -224,7 +265,7 @@ def _ranked(passages: Sequence[tuple[str, str]], question: str) -> SegmentGraph:
     from graphkv_retrieval.bm25 import score_documents
 
     scored = score_documents(graph_of([(title, text, None) for title, text in passages]), question)
-    return scored.reordered(segment.id for segment in sorted(scored, key=lambda segment: segment.score or 0.0))
+    return told_apart(scored.reordered(segment.id for segment in sorted(scored, key=_score)))
 
 
 def _type(row: Mapping[str, Any], name: str) -> str:
@@ -232,7 +273,7 @@ def _type(row: Mapping[str, Any], name: str) -> str:
 
 
 READERS: Mapping[str, Callable[[Mapping[str, Any], Wording], RagRow]] = {
-    "nq": block_row,
+    "nq": nq_row,
     "2wiki": block_row,
     "tqa": block_row,
     "hotpotqa": block_row,

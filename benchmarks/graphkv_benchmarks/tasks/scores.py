@@ -15,12 +15,13 @@ INSUFFICIENT = "Insufficient information"
 _FINAL = re.compile(r"answer:\s*(.*)", re.IGNORECASE)
 _QUOTED = re.compile(r'The answer to the question is "(.*?)"')
 _CORRECT_LETTER = (re.compile(r"The correct answer is \(([A-D])\)"), re.compile(r"The correct answer is ([A-D])"))
-_ANY_LETTER = (
-    re.compile(r"\b(?i:answer is|answer):?\s*\(([A-D])\)"),
-    re.compile(r"\b(?i:answer is|answer):?\s*([A-D])\b"),
-    re.compile(r"\A\W*([A-D])\W*\Z"),
-    re.compile(r"\A\s*\(?([A-D])[).:]"),
-)
+# Behind a letter without brackets: the end of its line, or marks and then white space. Not a word ("A new approach"), not a further letter
+# ("D.C."). Quotation marks are among them since the prompt shows the whole sentence in some.
+_ENDS = r'(?=[).,:;"”]+(?:\s|\Z)|[^\S\n]*(?:\n|\Z))'
+_SAID_LETTER = re.compile(rf"\b(?ai:answer)\b(?:\s+(?ai:is)\b)?\s*:?\s*(?:\(([A-D])\)|([A-D]){_ENDS})")
+_HEAD_LETTER = re.compile(r'\A[\s"“\[]*(?:\(([A-D])\)|([A-D])(?:[):](?=\s)|[).,:;"”\]]*[^\S\n]*(?:\n|\Z)))')
+_INITIAL = re.compile(r"\A\s*([A-D])\.\s+(.*)", re.DOTALL)
+_LETTERS = "ABCD"
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -84,22 +85,38 @@ def last_answer(prediction: str, *, as_published: bool = False) -> str:
     return str(found[-1]) if found else text
 
 
-def choice_letter(prediction: str, *, as_published: bool = False) -> str | None:
+def choice_letter(prediction: str, choices: Sequence[str] = (), *, as_published: bool = False) -> str | None:
     """The letter A to D of a multiple choice that a prediction names; None if it names none.
 
     LongBench-v2's code takes the first "The correct answer is (A)", else the first "The correct answer is A", after asterisks are taken
-    out, and nothing else (`as_published`); it reads a B off "The correct answer is Berlin". Our default wants the letter to stand alone,
-    takes the words "answer is" and "answer:" in any case, and goes on with an answer that is nothing but the letter, then with one that
-    begins with it ("(B) Rhine", "B. Rhine").
+    out, and nothing else (`as_published`); it reads a B off "The correct answer is Berlin". Our default is the first of these that is there:
+
+    1. the first letter behind "answer", "answer is" or "answer:" in any case: in brackets, or with the end of its line behind it, or
+       ``).,:;"`` and white space
+    2. a letter at the head: "(B) Rhine", "B) Rhine", "B: Rhine", or alone on the first line
+    3. the text of one choice and no other, see :func:`named_choice`
+    4. "B. Rhine" where text and choice B begin alike, one being as long as it likes; else it may be somebody's initial ("A. Smith wrote it")
+
+    Args:
+        prediction: the answer given. choices: the texts of A, B and so on; without them there is no 3 and 4.
 
     Example:
-        >>> choice_letter("**The correct answer is (C)**"), choice_letter("B. Rhine"), choice_letter("B. Rhine", as_published=True)
+        >>> choice_letter("**The correct answer is (C)**"), choice_letter("(B) Rhine"), choice_letter("(B) Rhine", as_published=True)
         ('C', 'B', None)
+        >>> choice_letter("A. Smith wrote it"), choice_letter("A. Smith wrote it", ["Smith wrote it alone", "Jones did"])
+        (None, 'A')
     """
-    text = (prediction if as_published else before_end_marks(prediction)).replace("*", "")
-    for pattern in _CORRECT_LETTER if as_published else _ANY_LETTER:
-        if match := pattern.search(text):
-            return match[1]
+    if as_published:
+        text = prediction.replace("*", "")
+        return next((match[1] for pattern in _CORRECT_LETTER if (match := pattern.search(text))), None)
+    text = before_end_marks(prediction).replace("*", "")
+    if match := _SAID_LETTER.search(text) or _HEAD_LETTER.match(text):
+        return match[1] or match[2]
+    if (named := named_choice(text, choices)) is not None:
+        return _LETTERS[list(choices).index(named)]
+    if (match := _INITIAL.match(text)) and (place := _LETTERS.index(match[1])) < len(choices):
+        said, choice = (" ".join(_words(words)) for words in (match[2], choices[place]))
+        return match[1] if said and choice and (choice.startswith(said) or said.startswith(choice)) else None
     return None
 
 

@@ -26,10 +26,12 @@ _LISTED = {"pubmed": ("Diabetes Mellitus, Experimental", "Diabetes Mellitus Type
 """How the question lists the classes where an answer is recognised by less than the whole name: "type 2 diabetes" is an answer too."""
 
 TEMPLATE = PromptTemplate(
-    prefix="<|user|>\nYou are an intelligent AI assistant. You will first read the related works of a paper, then you will read the paper. Then answer the question.\n\n",
+    prefix="<|user|>\nYou are an intelligent AI assistant. You will first read the related works of a paper, then you will read the paper. "
+    "Then answer the question.\n\n",
     document="- Title: {title}\n{text}\n",
     untitled="- {text}\n",
-    question="Please classify the paper using its own text and its related works. Answer with the name of one class and nothing else. \n Question: {question} \n<|assistant|>\n",
+    question="Please classify the paper using its own text and its related works. Answer with the name of one class and nothing else. \n"
+    " Question: {question} \n<|assistant|>\n",
 )
 """Prompt "paper": the released Arxiv-QA instruction and the released RAG documents, with a question block of ours."""
 
@@ -46,8 +48,8 @@ class TopicTask(Task):
             or ``id`` (the lowest).
         hops: 2 lets each neighbour read its own neighbours too (the target excepted), as many again; arm ``graph:rounds=2`` carries them to the target.
         test: how many papers are asked: those with the least SHA-256 of seed and id, so a smaller test is a part of a larger one. seed: another choice.
-        prompt: ``paper`` (:data:`TEMPLATE`) or ``model``. as_published: an answer counts as the first class of the list whose name stands anywhere in it;
-            otherwise it must name one class and no other.
+        prompt: ``paper`` (:data:`TEMPLATE`) or ``model``. answers: ``strict``: an answer must name one class and no other; ``first``: it counts as the first
+            class of the list whose name stands anywhere in it.
 
     Raises:
         InputError: an unknown name, or a number that cannot be.
@@ -65,10 +67,16 @@ class TopicTask(Task):
     test: int = 1000
     seed: int = 1
     prompt: str = "paper"
-    as_published: bool = False
+    answers: str = "strict"
 
     def __post_init__(self) -> None:
-        for kind, got, valid in (("set", self.set, SETS), ("choice of neighbours", self.choose, ("bm25", "id")), ("prompt", self.prompt, ("paper", "model")), ("number of hops", self.hops, (1, 2))):
+        for kind, got, valid in (
+            ("set", self.set, SETS),
+            ("choice of neighbours", self.choose, ("bm25", "id")),
+            ("number of hops", self.hops, (1, 2)),
+            ("prompt", self.prompt, ("paper", "model")),
+            ("reading of answers", self.answers, ("strict", "first")),
+        ):
             if got not in valid:
                 raise InputError(one_of(kind, got, valid))
         check_count("test", self.test)
@@ -123,7 +131,7 @@ class TopicTask(Task):
         return 32
 
     def score(self, prediction: str, question: Question) -> float:
-        if self.as_published:
+        if self.answers == "first":
             given = next((name for name in question.choices if named_choice(prediction, (name,))), None)
         else:
             given = named_choice(prediction, question.choices)

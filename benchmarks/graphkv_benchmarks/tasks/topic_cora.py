@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from graphkv.errors import DocumentError
 
 from ..runner.case import Broken
-from .topic_papers import Papers, Stamp, connect, find_files, read_text, stamps
+from .topic_papers import Papers, Stamp, connect, find_files, lines_of, stamps
 
 CLASSES = {
     "Case_Based": "Case Based",
@@ -25,17 +26,19 @@ CLASSES = {
 EXPECTED = (
     "cora.content (paper id, 1433 words as 0 or 1, class; tabs between), cora.cites (cited id, tab, citing id) of https://linqs.org/datasets and "
     "mccallum/cora/papers (paper id, tab, file name, tab, citation) with mccallum/cora/extractions/<file name> (lines 'Title: …', 'Abstract: …') of "
-    "https://people.cs.umass.edu/~mccallum/data.html, all four linked from https://github.com/XiaoxinHe/TAPE (its dataset/cora_orig); in the folder itself, in cora/ or in cora_orig/"
+    "https://people.cs.umass.edu/~mccallum/data.html, all four linked from https://github.com/XiaoxinHe/TAPE (its dataset/cora_orig); "
+    "in the folder itself, in cora/ or in cora_orig/"
 )
 _BASES = ("", "cora/", "cora_orig/", "cora_orig/cora/")
 _TEXTS = ("mccallum/cora/", "cora/", "")
 
 
 def read_cora(folder: str | Path) -> Papers:
-    """The network in a folder. What has been read is remembered as long as the files stay as they are.
+    """The network in a folder. What has been read is remembered as long as the three files stay as they are, and the list of extractions does.
 
-    A paper with several files is read from the last one that is there, as TAPE does. Only title and abstract are taken of McCallum's
-    files. File names are also found with ``_`` for ``:`` and in other case, as archives unpack them elsewhere.
+    An extraction that is changed where it lies is not noticed by a process that has read it: there are some 50,000, too many to look at each time.
+    One that cannot be read is reported, and the paper has no text. A paper with several files is read from the last one that is there, as TAPE
+    does. Only title and abstract are taken of McCallum's files. File names are also found with ``_`` for ``:`` and in other case, as archives unpack them elsewhere.
 
     Raises:
         DocumentError: files are missing (all that is expected is listed), or hold no paper.
@@ -60,14 +63,14 @@ def _read(files: tuple[Stamp, ...], folder: str) -> Papers:
     broken: list[Broken] = []
     labels = _labels(content, broken)
     citations = []
-    for number, line in enumerate(read_text(cites).splitlines(), start=1):
+    for number, line in enumerate(lines_of(cites), start=1):
         ends = line.split()
         if len(ends) == 2:
             citations.append((ends[0], ends[1]))
         elif ends:
             broken.append(Broken(f"{cites.name}:{number}", f"expected a cited and a citing id, got {line[:60]!r}"))
     names: dict[str, list[str]] = {}
-    for number, line in enumerate(read_text(papers).splitlines(), start=1):
+    for number, line in enumerate(lines_of(papers), start=1):
         fields = line.split("\t")
         if len(fields) >= 2 and fields[0].strip() and fields[1].strip():
             names.setdefault(fields[0].strip(), []).append(fields[1].strip())
@@ -77,14 +80,20 @@ def _read(files: tuple[Stamp, ...], folder: str) -> Papers:
 
     def texts(id: str) -> tuple[str, str]:
         found = next((there[key] for name in reversed(names.get(id, [])) if (key := _key(name)) in there), None)
-        return ("", "") if found is None else _title_and_abstract(read_text(extractions / found))
+        if found is None:
+            return "", ""
+        try:
+            return _title_and_abstract(lines_of(extractions / found))
+        except DocumentError as error:
+            broken.append(Broken(f"extractions/{found} of paper {id}", str(error)))
+            return "", ""
 
     return connect(labels, texts, citations, broken, Path(folder))
 
 
 def _labels(content: Path, broken: list[Broken]) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for number, line in enumerate(read_text(content).splitlines(), start=1):
+    for number, line in enumerate(lines_of(content), start=1):
         fields = line.split()
         if not fields:
             continue
@@ -111,8 +120,7 @@ def _listing(folder: Path) -> dict[str, str]:
         raise DocumentError(f"{folder} cannot be read: {error.strerror or error}") from None
 
 
-def _title_and_abstract(text: str) -> tuple[str, str]:
+def _title_and_abstract(lines: Sequence[str]) -> tuple[str, str]:
     """The first of each; the other fields (author, address, references) are not taken."""
-    lines = text.splitlines()
     title, abstract = (next((line[len(field) :] for line in lines if line.startswith(field)), "") for field in ("Title:", "Abstract:"))
     return title, abstract

@@ -38,7 +38,8 @@ class Papers:
 
     Attributes:
         papers: by id, in the file's order. neighbours: of each paper those that it cites or that cite it, in the file's order.
-        without_text: papers that were left out because there is no text of them. edges_left_out: citations to or from a paper that is not among `papers`.
+        without_text: papers that were left out because there is no text of them that can be read.
+        edges_left_out: citations to or from a paper that is not among `papers`.
         broken: rows that could not be read.
     """
 
@@ -63,8 +64,8 @@ def connect(
     """The network of the papers that have a text.
 
     Args:
-        labels: class by id, in the file's order. texts: title and abstract of an id, empty where there is none. citations: pairs of ids, in either direction.
-        where: the folder, for the error.
+        labels: class by id, in the file's order. texts: title and abstract of an id, empty where there is none; asked before `broken` is read.
+        citations: pairs of ids, in either direction. where: the folder, for the error.
 
     Raises:
         DocumentError: not one paper has a text.
@@ -93,7 +94,8 @@ def find_files(folder: Path, wanted: Mapping[str, Sequence[str]], about: str) ->
     """The first place of each that exists.
 
     Args:
-        wanted: for each thing, what it is called in the message, the places where it may be, relative to the folder. about: the expected layout, for the message.
+        wanted: for each thing, what it is called in the message, the places where it may be, relative to the folder.
+        about: the expected layout, for the message.
 
     Raises:
         DocumentError: something is missing; it and the expected layout are named.
@@ -113,6 +115,15 @@ def stamps(paths: Iterable[Path]) -> tuple[Stamp, ...]:
         state = path.stat()
         found.append((str(path), state.st_mtime_ns, state.st_size))
     return tuple(found)
+
+
+def lines_of(path: Path) -> list[str]:
+    """Lines of a file of the releases as their ends part them, ``\\n`` or ``\\r\\n``: a form feed or U+2028 inside of one ends nothing.
+
+    Raises:
+        DocumentError: it cannot be read.
+    """
+    return [line.removesuffix("\r") for line in read_text(path).split("\n")]
 
 
 def read_text(path: Path) -> str:

@@ -10,14 +10,18 @@ from typing import Any
 from graphkv.errors import DocumentError
 
 from ..runner.case import Broken
-from .topic_papers import Papers, Stamp, connect, find_files, read_text, stamps
+from .topic_papers import Papers, Stamp, connect, find_files, lines_of, read_text, stamps
 
 CLASSES = {"1": "Experimental", "2": "Type 1", "3": "Type 2"}
-"""The labels of the release, and the words that tell the classes apart; the release's own names are "Diabetes Mellitus, Experimental", "Diabetes Mellitus Type 1" and "… Type 2"."""
+"""The labels of the release, and the words that tell the classes apart.
+
+The release's own names are "Diabetes Mellitus, Experimental", "Diabetes Mellitus Type 1" and "Diabetes Mellitus Type 2".
+"""
 
 EXPECTED = (
-    "Pubmed-Diabetes.NODE.paper.tab (two lines of header, then PMID, tab, label=1 to 3, words) and Pubmed-Diabetes.DIRECTED.cites.tab (two lines of header, then number, "
-    "paper:PMID, |, paper:PMID with tabs between) of https://linqs.org/datasets, in the folder or its data/, and pubmed.json (a list of objects with PMID, TI and AB) beside them, "
+    "Pubmed-Diabetes.NODE.paper.tab (two lines of header, then PMID, tab, label=1 to 3, words) and Pubmed-Diabetes.DIRECTED.cites.tab (two lines "
+    "of header, then number, paper:PMID, |, paper:PMID with tabs between) of https://linqs.org/datasets, in the folder or its data/, "
+    "and pubmed.json (a list of objects with PMID, TI and AB) beside them, "
     "all three linked from https://github.com/XiaoxinHe/TAPE (its dataset/PubMed_orig); in the folder itself, in PubMed_orig/ or in Pubmed-Diabetes/"
 )
 _BASES = ("", "PubMed_orig/", "Pubmed-Diabetes/", "pubmed/")
@@ -47,7 +51,7 @@ def _read(files: tuple[Stamp, ...], folder: str) -> Papers:
     broken: list[Broken] = []
     labels = _labels(nodes, broken)
     citations = []
-    for number, line in enumerate(read_text(cites).splitlines()[2:], start=3):
+    for number, line in enumerate(lines_of(cites)[2:], start=3):
         fields = [field.strip() for field in line.split("\t")]
         ends = [field.removeprefix("paper:") for field in fields if field.startswith("paper:")]
         if len(ends) == 2 and all(ends):
@@ -60,7 +64,7 @@ def _read(files: tuple[Stamp, ...], folder: str) -> Papers:
 
 def _labels(nodes: Path, broken: list[Broken]) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for number, line in enumerate(read_text(nodes).splitlines()[2:], start=3):
+    for number, line in enumerate(lines_of(nodes)[2:], start=3):
         if not line.strip():
             continue
         where, fields = f"{nodes.name}:{number}", line.split("\t")

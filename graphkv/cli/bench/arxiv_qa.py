@@ -36,7 +36,7 @@ ARMS = ("sequential", "block", "pcw", "ape", "graph", "full", "hops2", "infini_r
 
 def arxiv_qa(
     data: Data = None,
-    offline: Annotated[bool, typer.Option("--offline", help="60 invented ego graphs in place of --data, made in the folder of --out.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="60 invented ego graphs in place of --data, made in the folder of --out; a dry run leaves none.")] = False,
     model: Model = None,
     arms: Arms = None,
     distractors: Annotated[str, typer.Option(metavar="N,M", help="How many other ego graphs stand beside the paper's.")] = "0,1,2",

@@ -14,7 +14,8 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="What it is compared with: the same benchmark, of any model.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Differences B minus A on the same questions, with 95% intervals (paired bootstrap) and McNemar's exact test (with seeds, its generalisation).
+    """Differences B minus A on the same questions, with 95% intervals (paired bootstrap; Agresti and Min's where all differences are equal) and McNemar's exact test (with
+    seeds, its generalisation).
 
     Without arms every arm and setting that both runs have is compared. Runs of other data, or scored otherwise, are refused; another model, dtype or
     prompt is named.

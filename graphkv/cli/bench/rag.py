@@ -10,6 +10,7 @@ import typer
 from graphkv.cli.bench.task_options import (
     Arms,
     AsPublished,
+    Device,
     DryRun,
     LandmarkModel,
     Limit,
@@ -51,6 +52,7 @@ def rag(
     max_memory: MaxMemory = None,
     store: StorePlace = None,
     dtype: Dtype = None,
+    device: Device = None,
     max_segment_tokens: MaxSegmentTokens = None,
     landmark_model: LandmarkModel = None,
     as_json: Json = False,
@@ -77,8 +79,7 @@ def rag(
 
     place = str(out / "data" if data is None else data)
     task = RagQA(set, place, prompt=prompt_of(prompt, model), as_published=as_published, domain=domain, passage_words=passage_words)
-    if offline:
-        write_offline_rag(place, **{name: value for name, value in made.items() if value is not None})
+    further = {name: value for name, value in made.items() if value is not None}
     run_task(
         task,
         ARMS,
@@ -93,7 +94,9 @@ def rag(
         max_new_tokens=max_new_tokens,
         max_memory=max_memory,
         store=store,
+        device=device,
         max_segment_tokens=max_segment_tokens,
         landmark_model=landmark_model,
         as_json=as_json,
+        prepare=(lambda: write_offline_rag(place, **further)) if offline else None,
     )

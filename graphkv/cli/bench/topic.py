@@ -9,8 +9,8 @@ import typer
 
 from graphkv.cli.bench.task_options import (
     Arms,
-    AsPublished,
     Data,
+    Device,
     DryRun,
     LandmarkModel,
     Limit,
@@ -42,7 +42,9 @@ def topic(
     test: Annotated[int, typer.Option(help="How many papers are asked, chosen by --seed.", min=1)] = 1000,
     seed: Annotated[int, typer.Option(help="Which papers are asked.", min=0)] = 1,
     prompt: Prompt = None,
-    as_published: AsPublished = False,
+    answers: Annotated[
+        str, typer.Option(metavar="strict|first", help="strict: an answer names one class, no other; first: the first of the list that it names counts.")
+    ] = "strict",
     out: Out = Path("topic"),
     limit: Limit = None,
     shard: Shard = None,
@@ -52,6 +54,7 @@ def topic(
     max_memory: MaxMemory = None,
     store: StorePlace = None,
     dtype: Dtype = None,
+    device: Device = None,
     max_segment_tokens: MaxSegmentTokens = None,
     landmark_model: LandmarkModel = None,
     as_json: Json = False,
@@ -59,9 +62,8 @@ def topic(
     """Accuracy on Cora or Pubmed, zero-shot: no paper's class is ever shown, the question lists the classes.
 
     A paper reads the papers that it cites or that cite it. --data is the folder of the LINQS release with its texts, as TAPE packs them;
-    a wrong one is answered with all that is expected. An answer counts if it names one class and no other; with --as-published, if the
-    right one is the first of the list that stands anywhere in it. Which papers Graph-KV's authors asked is not known: --test and --seed
-    are ours.
+    a wrong one is answered with all that is expected. Graph-KV's authors released no code for this, and which papers they asked is
+    not known: the prompt, --test, --seed and --answers are ours.
 
     [bold]A session[/bold]
 
@@ -75,10 +77,8 @@ def topic(
     from graphkv_benchmarks.tasks.topic import TopicTask
 
     wording = prompt_of(prompt, model)
-    options = {"neighbours": neighbours, "choose": choose, "hops": hops, "test": test, "seed": seed, "prompt": wording, "as_published": as_published}
+    options = {"neighbours": neighbours, "choose": choose, "hops": hops, "test": test, "seed": seed, "prompt": wording, "answers": answers}
     task = TopicTask(set, str(out / "data" / f"topic-{set}" if data is None else data), **options)  # type: ignore[arg-type]
-    if offline:
-        write_offline_topic(task.data, set)
     run_task(
         task,
         ARMS,
@@ -93,7 +93,9 @@ def topic(
         max_new_tokens=max_new_tokens,
         max_memory=max_memory,
         store=store,
+        device=device,
         max_segment_tokens=max_segment_tokens,
         landmark_model=landmark_model,
         as_json=as_json,
+        prepare=(lambda: write_offline_topic(task.data, set)) if offline else None,
     )
