@@ -1,8 +1,12 @@
-"""Fetching the released data sets from the Hugging Face Hub: only what is needed, one pinned commit, every byte checked.
+"""Fetching the released data sets from the Hugging Face Hub: the folders of a set, one pinned commit, every byte checked.
 
 No checksum is shipped with this code: the Hub could not be reached where it was written. What is checked is what the Hub itself states
 for the commit (the SHA-256 of a large file, git's blob hash of a small one); from the first download on, `graphkv_download.json` beside
-the files holds the commit and the SHA-256 of every file, and a repeat or ``verify`` goes by that.
+the files holds the commit and the SHA-256 of every file, and a repeat or ``verify`` goes by that. For the same reason folders are named
+here, not files: whatever lies in them comes.
+
+Several runs may write into one folder. Each fetches into a `.graphkv_download-*` of its own, which goes when it ends (only a killed process
+leaves it), and reads the record again whenever it writes it.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +28,8 @@ from typing import Any
 from graphkv.errors import InputError, one_of
 
 RECORD = "graphkv_download.json"
-_STAGING = ".graphkv_download"
+_STAGING = ".graphkv_download-"
+_LOCK_SECONDS = 10.0
 _GRAPHKV = "Graph-COM/GraphKV"
 
 
@@ -53,7 +60,11 @@ _RAG = {
     "morehopqa": _rows("morehopqa", "with_human_verification_ascend.jsonl", "datahub/morehopqa/*"),
 }
 SOURCES: Mapping[str, Source] = {
-    "arxiv-qa": Source(_GRAPHKV, ("datahub/arxiv/*",), "datahub/arxiv/questions/1.txt to 60.txt, datahub/arxiv/answers/1.txt to 60.txt, datahub/arxiv/text_data/<id>.json"),
+    "arxiv-qa": Source(
+        _GRAPHKV,
+        ("datahub/arxiv/*",),
+        "datahub/arxiv/questions/1.txt to 60.txt, datahub/arxiv/answers/1.txt to 60.txt, datahub/arxiv/text_data/<id>.json",
+    ),
     "rag": Source(_GRAPHKV, tuple(pattern for source in _RAG.values() for pattern in source.patterns), ", ".join(source.layout for source in _RAG.values())),
     **_RAG,
     "longbench-v2": Source("THUDM/LongBench-v2", ("data.json",), "data.json"),
@@ -109,34 +120,45 @@ def download(set: str, to: str | Path, *, revision: str | None = None, endpoint:
         missing = _check(set, folder, entry["files"])
         if not missing:
             return _downloaded(set, folder, entry, 0)
-    known = entry or next((other for other in record.values() if other["repo"] == source.repo), None)
-    commit, files = _listing(set, source, folder, revision or (known["revision"] if known else None), endpoint)
-    if entry is not None and entry["revision"] != commit:
-        raise InputError(f"{folder} holds {set} of commit {entry['revision']}, and {revision} is {commit}: expected one commit a folder; give another --to")
+    known = next((other["revision"] for other in record.values() if other["repo"] == source.repo), None)
+    commit, files = _listing(source, folder, revision or known, endpoint)
+    _same_commit(record, source.repo, commit, folder, revision)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         wanted = [name for name, file in files.items() if not _is_there(folder / name, file, source.repo)]
-        _write_record(folder, record | {set: {"repo": source.repo, "revision": commit, "complete": False, "files": entry["files"] if entry else {}}})
+        with _recording(folder) as record:
+            _same_commit(record, source.repo, commit, folder, revision)  # another run may have begun meanwhile
+            record.setdefault(set, {"repo": source.repo, "revision": commit, "complete": False, "files": {}})
         _fetch(set, source, commit, folder, {name: files[name] for name in wanted}, endpoint)
         sums = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in sorted(files)}
         entry = {"repo": source.repo, "revision": commit, "complete": True, "files": sums}
-        _write_record(folder, _read_record(folder) | {set: entry})
+        with _recording(folder) as record:
+            record[set] = entry
     return _downloaded(set, folder, entry, len(wanted))
 
 
-def verify(set: str, to: str | Path) -> Downloaded:
+def verify(set: str, to: str | Path, *, revision: str | None = None) -> Downloaded:
     """Check what was downloaded against its record; nothing is fetched, no network is needed.
 
+    Args:
+        revision: the commit that it must be, 7 of its digits at least. A branch or a tag cannot be looked up here.
+
     Raises:
-        InputError: there is no record, or files are missing or changed (they are named).
+        InputError: there is no record, it is of another commit, or files are missing or changed (they are named).
     """
     _source(set)
     folder = Path(to)
     entry = _read_record(folder).get(set)
+    again = f"run `graphkv bench download {set} --to {folder}`"
     if entry is None or not entry["complete"]:
-        raise InputError(f"{folder} has no whole download of {set} (by its {RECORD}): run `graphkv bench download {set} --to {folder}` first")
+        raise InputError(f"{folder} has no whole download of {set} (by its {RECORD}): {again} first")
+    if revision is not None and (len(revision) < 7 or not entry["revision"].startswith(revision.lower())):
+        raise InputError(
+            f"{folder} holds {set} of commit {entry['revision']}, expected {revision!r}: give a commit (7 digits or more), "
+            "as a branch or tag cannot be looked up without the Hub"
+        )
     if missing := _check(set, folder, entry["files"]):
-        raise InputError(f"{folder}: {len(missing)} of {len(entry['files'])} files of {set} are missing: {_some(missing)}; run `graphkv bench download {set} --to {folder}` to fetch them")
+        raise InputError(f"{folder}: {len(missing)} of {len(entry['files'])} files of {set} are missing: {_some(missing)}; {again} to fetch them")
     return _downloaded(set, folder, entry, 0)
 
 
@@ -161,7 +183,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        whole = all({"repo", "revision", "complete", "files"} <= entry.keys() and all(_is_stated(file) for file in entry["files"].values()) for entry in found.values())
+        needed = {"repo", "revision", "complete", "files"}
+        whole = all(needed <= entry.keys() and all(_is_stated(file) for file in entry["files"].values()) for entry in found.values())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError):
@@ -175,10 +198,36 @@ def _is_stated(file: Mapping[str, Any]) -> bool:
     return isinstance(file["bytes"], int) and isinstance(file["sha256"], str) if {"bytes", "sha256"} <= file.keys() else False
 
 
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    part = folder / f".{RECORD}.part"
-    part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    part.replace(folder / RECORD)
+@contextmanager
+def _recording(folder: Path) -> Iterator[dict[str, Any]]:
+    """The record as it is now, alone with it for a moment: what is changed in it is written at the end."""
+    lock, until = folder / f".{RECORD}.lock", time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            if time.monotonic() > until:
+                raise InputError(f"{lock} has been there for {_LOCK_SECONDS:g} s, and is needed for a moment only: a killed run left it; delete it") from None
+            time.sleep(0.02)
+    try:
+        record = _read_record(folder)
+        yield record
+        part = folder / f".{RECORD}.part"
+        part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(folder / RECORD)
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _same_commit(record: Mapping[str, Any], repo: str, commit: str, folder: Path, revision: str | None) -> None:
+    """Raises InputError if the folder holds something of the repository at another commit."""
+    for name, entry in record.items():
+        if entry["repo"] == repo and entry["revision"] != commit:
+            raise InputError(
+                f"{folder} holds {name} of commit {entry['revision']}, and {revision or 'the newest'} is {commit}: expected one commit of {repo} a folder; "
+                "give another --to, or no --revision"
+            )
 
 
 def _check(set: str, folder: Path, files: Mapping[str, Any]) -> list[str]:
@@ -191,7 +240,8 @@ def _check(set: str, folder: Path, files: Mapping[str, Any]) -> list[str]:
         elif path.stat().st_size != stated["bytes"] or _sha256(path) != stated["sha256"]:
             changed.append(name)
     if changed:
-        raise InputError(f"{folder}: changed since the download of {set}: {_some(changed)}; delete what is named and run `graphkv bench download {set} --to {folder}` to fetch it anew")
+        again = f"run `graphkv bench download {set} --to {folder}`"
+        raise InputError(f"{folder}: changed since the download of {set}: {_some(changed)}; delete what is named and {again} to fetch it anew")
     return missing
 
 
@@ -222,16 +272,18 @@ def _is_there(path: Path, stated: _File, repo: str) -> bool:
     if not path.exists():
         return False
     if not path.is_file() or not _is(path, stated):
-        raise InputError(f"{path} is there already and is not the file of {repo}: expected {stated.size:,} bytes with the Hub's checksum; move it away, or give another --to")
+        raise InputError(
+            f"{path} is there already and is not the file of {repo}: expected {stated.size:,} bytes with the Hub's checksum; move it away, or give another --to"
+        )
     return True
 
 
 # The Hub -------------------------------------------------------------------------------------------------------------
 
 
-def _listing(set: str, source: Source, folder: Path, revision: str | None, endpoint: str | None) -> tuple[str, dict[str, _File]]:
+def _listing(source: Source, folder: Path, revision: str | None, endpoint: str | None) -> tuple[str, dict[str, _File]]:
     """The commit, and the files of the set in it."""
-    with _asking(set, source, folder, revision, endpoint):
+    with _asking(source, folder, revision, endpoint):
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
@@ -246,7 +298,8 @@ def _listing(set: str, source: Source, folder: Path, revision: str | None, endpo
         if any(fnmatch.fnmatchcase(entry.path, pattern) for pattern in source.patterns)
     }
     if not files:
-        raise InputError(f"{source.repo} at {commit} has no {' or '.join(source.patterns)}: expected {source.layout}; it has {_some(sorted(entry.path for entry in entries))}")
+        there = _some(sorted(entry.path for entry in entries))
+        raise InputError(f"{source.repo} at {commit} has no {' or '.join(source.patterns)}: expected {source.layout}; it has {there}")
     for name in files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise InputError(f"{source.repo} at {commit} names a file {name!r}, which would lie outside {folder}: not fetched")
@@ -254,68 +307,78 @@ def _listing(set: str, source: Source, folder: Path, revision: str | None, endpo
 
 
 def _fetch(set: str, source: Source, commit: str, folder: Path, files: Mapping[str, _File], endpoint: str | None) -> None:
-    """Into a folder beside, checked, then to their places; what a stopped run has fetched there is used."""
+    """Into a folder beside, checked, then to their places; when something stops it, the files that have come whole are kept."""
     if not files:
         return
-    staging = folder / _STAGING
-    with _asking(set, source, folder, commit, endpoint):
-        from huggingface_hub import snapshot_download
+    staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{set}-", dir=folder))
+    damaged: list[str] = []
+    try:
+        try:
+            with _asking(source, folder, commit, endpoint, fetching=True):
+                from huggingface_hub import snapshot_download
 
-        # A name may hold a bracket, which is a pattern: then its neighbours may come too, and are thrown away with the folder.
-        patterns = [name.replace("[", "?").replace("]", "?") for name in files]
-        snapshot_download(source.repo, repo_type="dataset", revision=commit, local_dir=staging, allow_patterns=patterns, endpoint=endpoint)
-    for name, stated in files.items():
-        staged = staging / name
-        if not staged.is_file():
-            raise InputError(f"{name} of {source.repo} did not come: run the command again")
-        if not _is(staged, stated):
-            staged.unlink()
-            raise InputError(f"{name} came damaged: expected {stated.size:,} bytes with the checksum that {source.repo} states at {commit}; run the command again")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        staged.replace(folder / name)
-    shutil.rmtree(staging)
+                # A name may hold a bracket, which is a pattern: then its neighbours may come too, and are thrown away with the folder.
+                patterns = [name.replace("[", "?").replace("]", "?") for name in files]
+                snapshot_download(source.repo, repo_type="dataset", revision=commit, local_dir=staging, allow_patterns=patterns, endpoint=endpoint)
+        finally:
+            for name, stated in files.items():
+                if (staging / name).is_file() and not _is(staging / name, stated):
+                    damaged.append(name)
+                elif (staging / name).is_file():
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (staging / name).replace(folder / name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    if damaged:
+        size = f"{files[damaged[0]].size:,} bytes"
+        raise InputError(f"{damaged[0]} came damaged: expected {size} with the checksum that {source.repo} states at {commit}; run the command again")
+    if lost := [name for name in files if not (folder / name).is_file()]:
+        raise InputError(f"{_some(lost)} of {source.repo} did not come: run the command again")
 
 
 @contextmanager
-def _asking(set: str, source: Source, folder: Path, revision: str | None, endpoint: str | None) -> Iterator[None]:
-    """What huggingface_hub raises, as one clear error."""
+def _asking(source: Source, folder: Path, revision: str | None, endpoint: str | None, *, fetching: bool = False) -> Iterator[None]:
+    """What huggingface_hub raises, as one clear error; `fetching` files, or asking what there is."""
     try:
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        from huggingface_hub import errors
     except ImportError:
         raise InputError("downloads need huggingface_hub: pip install 'graphkv[bench]'") from None
     # Its HTTP library differs by version; its own HTTP error derives from that library's, as the library's failed connections do.
-    theirs = [base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError" and issubclass(base, Exception)]
+    theirs = [base for base in errors.HfHubHTTPError.__mro__ if base.__name__ == "HTTPError" and issubclass(base, Exception)]
+    unreachable: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, errors.LocalEntryNotFoundError, *theirs)
     # hf_xet, which fetches large files, has no errors of its own: a lost connection is a RuntimeError.
-    unreachable: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, LocalEntryNotFoundError, RuntimeError, *theirs)
+    unreachable += (RuntimeError,) if fetching else ()
+    # What comes of an answer that is not the Hub's: no JSON, or JSON without what belongs there.
+    strange: tuple[type[Exception], ...] = () if fetching else (ValueError, KeyError, TypeError, AttributeError)
+    at = f"https://huggingface.co/datasets/{source.repo}"
     try:
         yield
-    except RevisionNotFoundError:
-        raise InputError(f"{source.repo} has no revision {revision!r}: expected a branch, a tag or a commit of https://huggingface.co/datasets/{source.repo}") from None
-    except GatedRepoError:
-        raise InputError(f"{source.repo} asks for its terms to be accepted: do so at https://huggingface.co/datasets/{source.repo}, then log in with `hf auth login`") from None
-    except RepositoryNotFoundError:
+    except InputError:
+        raise
+    except errors.RevisionNotFoundError:
+        raise InputError(f"{source.repo} has no revision {revision!r}: expected a branch, a tag or a commit of {at}") from None
+    except errors.GatedRepoError:
+        raise InputError(f"{source.repo} asks for its terms to be accepted: do so at {at}, then log in with `hf auth login`") from None
+    except errors.RepositoryNotFoundError:
         raise InputError(f"the Hub has no data set {source.repo}, or none that may be seen without `hf auth login`") from None
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         raise InputError(f"the Hub did not give {source.repo}: {_one_line(error)}") from None
     except unreachable as error:
-        if isinstance(error.__cause__, HfHubHTTPError):  # what the library makes of an answer that is no file
+        if isinstance(error.__cause__, errors.HfHubHTTPError):  # what the library makes of an answer that is no file
             raise InputError(f"the Hub did not give {source.repo}: {_one_line(error.__cause__)}") from None
-        raise InputError(_offline(set, source, folder, revision, endpoint, error)) from None
+        raise InputError(_offline(source, folder, revision, endpoint, f"cannot be reached for {source.repo} ({_one_line(error)})")) from None
+    except strange as error:
+        what = f"answers something that is not the Hub's ({_one_line(error)}); is a login page of the network in between?"
+        raise InputError(_offline(source, folder, revision, endpoint, what)) from None
 
 
-def _offline(set: str, source: Source, folder: Path, revision: str | None, endpoint: str | None, error: BaseException) -> str:
+def _offline(source: Source, folder: Path, revision: str | None, endpoint: str | None, what: str) -> str:
     from huggingface_hub.constants import ENDPOINT
 
     patterns = " ".join(f'--include "{pattern}"' for pattern in source.patterns)
     elsewhere = f"hf download {source.repo} --repo-type dataset --revision {revision or 'main'} {patterns} --local-dir {folder}"
     return (
-        f"{endpoint or ENDPOINT} cannot be reached for {source.repo} ({_one_line(error)}). Expected below {folder}: {source.layout}. "
+        f"{endpoint or ENDPOINT} {what}. Expected below {folder}: {source.layout}. "
         f"Where there is a connection, `{elsewhere}` fetches it; copy the folder here. `graphkv bench offline` makes sets that need no download"
     )
 
@@ -330,7 +393,7 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"no room in {folder}: what has come so far is kept; make room and run the command again") from None
+            raise InputError(f"no room in {folder}: the files that have come whole are kept; make room and run the command again") from None
         if error.errno is None:  # not the system's: a file came in another size than was said, for example
             raise InputError(f"the download into {folder} failed ({_one_line(error)}): run the command again") from None
         raise InputError(f"{error.filename or folder} cannot be written: {os.strerror(error.errno)}; give another --to, or mend its permissions") from None

@@ -6,8 +6,10 @@ import fnmatch
 import hashlib
 import json
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,7 @@ def test_a_repeat_keeps_its_commit_and_asks_nobody(hub: Hub, tmp_path: Path) -> 
     assert download("nq", tmp_path, endpoint=hub.endpoint).fetched == 1
     assert (tmp_path / SMALL).read_bytes() == CONTENT[SMALL]
     assert download("arxiv-qa", tmp_path, endpoint=hub.endpoint).revision == OLD  # another set of the repository: the same commit
-    with pytest.raises(InputError, match="expected one commit a folder"):
+    with pytest.raises(InputError, match="expected one commit of Graph-COM/GraphKV a folder"):
         download("nq", tmp_path, revision="main", endpoint=hub.endpoint)
     assert download("nq", tmp_path / "new", endpoint=hub.endpoint).revision == NEW
 
@@ -160,6 +162,67 @@ def test_verify_names_what_was_changed_or_is_missing(hub: Hub, tmp_path: Path) -
         verify("nq", tmp_path)
 
 
+def test_verify_compares_the_commit(hub: Hub, tmp_path: Path) -> None:
+    download("nq", tmp_path, endpoint=hub.endpoint)
+    assert verify("nq", tmp_path, revision=OLD).revision == verify("nq", tmp_path, revision="AAAAAAA").revision == OLD
+    for other in (NEW, "main", "aaa"):
+        with pytest.raises(InputError, match=f"holds nq of commit {OLD}, expected '{other}'"):
+            verify("nq", tmp_path, revision=other)
+
+
+def test_one_commit_a_folder_for_all_sets_of_a_repository(hub: Hub, tmp_path: Path) -> None:
+    download("nq", tmp_path, endpoint=hub.endpoint)
+    hub.main = NEW
+    for revision in (NEW, "main"):
+        with pytest.raises(InputError, match=f"holds nq of commit {OLD}, and {revision} is {NEW}: expected one commit of Graph-COM/GraphKV a folder"):
+            download("arxiv-qa", tmp_path, revision=revision, endpoint=hub.endpoint)
+    assert files_of(tmp_path) == sorted([ROWS, SMALL, RECORD])
+
+
+def test_runs_side_by_side_lose_nothing(hub: Hub, tmp_path: Path) -> None:
+    """Four runs, two of them of the same set, all of them fetching at the same time: both sets are recorded, and nothing else is left."""
+    whole, here = hub.respond, threading.Barrier(4)
+
+    def together(path: str) -> tuple[int, dict[str, str], bytes]:
+        if "/tree/" in path:
+            here.wait(20)
+        return whole(path)
+
+    hub.respond = together  # type: ignore[method-assign]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: download(name, tmp_path, endpoint=hub.endpoint), ["nq", "arxiv-qa", "nq", "arxiv-qa"]))
+    assert (verify("nq", tmp_path).files, verify("arxiv-qa", tmp_path).files) == (2, 1)
+    assert files_of(tmp_path) == sorted([ROWS, SMALL, RECORD, "datahub/arxiv/questions/1.txt"]) and not list(tmp_path.glob(".graphkv*"))
+
+
+def test_another_run_takes_another_commit_meanwhile(hub: Hub, tmp_path: Path) -> None:
+    whole = hub.respond
+
+    def overtaken(path: str) -> tuple[int, dict[str, str], bytes]:
+        if "/tree/" in path:
+            hub.respond, hub.main = whole, NEW  # type: ignore[method-assign]
+            download("arxiv-qa", tmp_path, endpoint=hub.endpoint)
+        return whole(path)
+
+    hub.respond = overtaken  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=f"holds arxiv-qa of commit {NEW}, and the newest is {OLD}"):
+        download("nq", tmp_path, endpoint=hub.endpoint)
+    assert verify("arxiv-qa", tmp_path).revision == NEW
+
+
+def test_a_lock_that_a_killed_run_left(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / f".{RECORD}.lock"
+    lock.touch()
+    threading.Timer(0.3, lock.unlink).start()  # one that goes is waited for
+    begin = time.monotonic()
+    download("nq", tmp_path, endpoint=hub.endpoint)
+    assert time.monotonic() - begin > 0.2
+    lock.touch()
+    monkeypatch.setattr("graphkv_benchmarks.download._LOCK_SECONDS", 0.1)
+    with pytest.raises(InputError, match=r"graphkv_download\.json\.lock has been there for 0\.1 s.*delete it"):
+        download("arxiv-qa", tmp_path, endpoint=hub.endpoint)
+
+
 def test_a_file_that_is_there_is_checked_and_never_written_over(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / ROWS).parent.mkdir(parents=True)
     (tmp_path / ROWS).write_bytes(CONTENT[ROWS])
@@ -193,6 +256,40 @@ def test_without_a_network_the_way_out_is_said(tmp_path: Path, name: str) -> Non
     assert f"hf download {source.repo} --repo-type dataset --revision main" in said and all(pattern in said for pattern in source.patterns)
     assert "graphkv bench offline" in said and "\n" not in said
     assert files_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html>Please log in</html>", b"[1]", b'"welcome"', b'{"welcome": "guest"}', b"null"],
+    ids=["html", "list", "text", "object", "null"],
+)
+@pytest.mark.parametrize("asked", ["/api/datasets/Graph-COM/GraphKV", "/tree/", "/resolve/"])
+def test_a_login_page_in_between(hub: Hub, tmp_path: Path, answer: bytes, asked: str) -> None:
+    """Status 200, and something else than what the Hub says: about the commit, about what it holds, in place of a file."""
+    whole = hub.respond
+
+    def portal(path: str) -> tuple[int, dict[str, str], bytes]:
+        return (200, {"Content-Type": "text/html"}, answer) if path == asked or (asked[-1] == "/" and asked in path) else whole(path)
+
+    hub.respond = portal  # type: ignore[method-assign]
+    with pytest.raises(InputError) as error:
+        download("nq", tmp_path, endpoint=hub.endpoint)
+    said = str(error.value)
+    assert "\n" not in said and ("login page" in said or "cannot be reached" in said or "names no commit" in said or "has no datahub" in said), said
+    assert set(files_of(tmp_path)) <= {RECORD} and not list(tmp_path.glob(".graphkv*"))
+
+
+def test_a_runtime_error_is_a_lost_connection_only_while_files_come(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **options: object) -> None:
+        raise RuntimeError("xet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.HfApi.dataset_info", fails)
+        with pytest.raises(RuntimeError, match="xet"):
+            download("nq", tmp_path, endpoint=hub.endpoint)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+    with pytest.raises(InputError, match="cannot be reached"):
+        download("nq", tmp_path, endpoint=hub.endpoint)
 
 
 def test_offline_mode_of_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,8 +328,24 @@ def test_what_stops_a_download(hub: Hub, tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr("huggingface_hub.snapshot_download", fails)
         with pytest.raises(InputError, match=said):
             download("nq", tmp_path, endpoint=hub.endpoint)
-    assert files_of(tmp_path) == [RECORD]
+    assert files_of(tmp_path) == [RECORD] and not list(tmp_path.glob(".graphkv*"))
     assert download("nq", tmp_path, endpoint=hub.endpoint).fetched == 2
+
+
+@pytest.mark.parametrize("stop", [OSError(28, "No space left on device", "part"), KeyboardInterrupt()], ids=["full", "interrupt"])
+def test_what_had_come_whole_is_kept(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException) -> None:
+    def half(*args: object, local_dir: Path, **options: object) -> None:
+        for name, data in ((ROWS, CONTENT[ROWS]), (SMALL, CONTENT[SMALL][:-3])):
+            (local_dir / name).parent.mkdir(parents=True, exist_ok=True)
+            (local_dir / name).write_bytes(data)
+        raise stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.snapshot_download", half)
+        with pytest.raises(InputError if isinstance(stop, OSError) else KeyboardInterrupt):
+            download("nq", tmp_path, endpoint=hub.endpoint)
+    assert files_of(tmp_path) == sorted([ROWS, RECORD]) and not list(tmp_path.glob(".graphkv*"))
+    assert download("nq", tmp_path, endpoint=hub.endpoint).fetched == 1
 
 
 def test_the_folders_name_is_taken(hub: Hub, tmp_path: Path) -> None:
@@ -264,6 +377,11 @@ def test_command_line(hub: Hub, tmp_path: Path) -> None:
     checked = run(app, ["bench", "download", "nq", "--to", str(tmp_path), "--verify"])
     assert checked.exit_code == 0 and f"checked; Graph-COM/GraphKV at {OLD}" in checked.stdout
     assert json.loads(run(app, ["bench", "download", "nq", "--to", str(tmp_path), "--json"]).stdout)["fetched"] == 0
+    other = run(app, ["bench", "download", "nq", "--to", str(tmp_path), "--verify", "--revision", NEW])
+    assert other.exit_code == 2 and f"expected '{NEW}'" in other.stderr
+    for options in (["--verify"], ["--to", str(tmp_path)], ["--revision", OLD, "--json"]):
+        alone = run(app, ["bench", "download", *options])
+        assert alone.exit_code == 2 and f"error: {options[0]}: of which set? expected SET, one of arxiv-qa" in alone.stderr
     (tmp_path / SMALL).write_text("changed")
     refused = run(app, ["bench", "download", "nq", "--to", str(tmp_path), "--verify"])
     assert refused.exit_code == 2 and "changed since the download of nq" in refused.stderr

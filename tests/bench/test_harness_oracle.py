@@ -62,7 +62,8 @@ def test_without_documents_the_numbers_are_those_of_hf(arch: str, bos: bool) -> 
     assert lm.loglikelihood_rolling(rolling, True) == pytest.approx(hf.loglikelihood_rolling(rolling, True), abs=1e-4, rel=1e-6)
 
     prompts = ["abc", "much too long " * 9, " with white space ", "q"]
-    for settings in ({"until": ["e"], "max_gen_toks": 20}, {"until": [], "max_gen_toks": 9, "do_sample": False}, {"until": "ab", "max_new_tokens": 12, "temperature": 0.0}):
+    greedy = ({"until": [], "max_gen_toks": 9, "do_sample": False}, {"until": "ab", "max_new_tokens": 12, "temperature": 0.0})
+    for settings in ({"until": ["e"], "max_gen_toks": 20}, *greedy):
         asked = [request("generate_until", (prompt, dict(settings))) for prompt in prompts]
         assert lm.generate_until(asked, True) == hf.generate_until(asked, True)
 
@@ -79,7 +80,8 @@ def test_what_is_generated_is_greedy() -> None:
 def test_the_embedded_model_too() -> None:
     engine = GraphKV.from_pretrained()
     hf, lm = both(engine.model.model, engine.model.tokenizer)
-    requests = [request("loglikelihood", pair) for pair in (("Question: Who wrote Night Maple?\nAnswer:", " Ada Fumrel"), ("Title: Comet", " Thistle. It"), ("", "Title"))]
+    pairs = (("Question: Who wrote Night Maple?\nAnswer:", " Ada Fumrel"), ("Title: Comet", " Thistle. It"), ("", "Title"))
+    requests = [request("loglikelihood", pair) for pair in pairs]
     assert lm.loglikelihood(requests, True) == [(pytest.approx(value, abs=1e-4), greedy) for value, greedy in hf.loglikelihood(requests, True)]
     asked = [request("generate_until", (prompt, {"until": ["\n"], "max_gen_toks": 16})) for prompt in ("Title: Comet", "Question: Who wrote it?\nAnswer:")]
     assert lm.generate_until(asked, True) == hf.generate_until(asked, True)

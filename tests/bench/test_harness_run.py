@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +18,17 @@ from typer.testing import CliRunner
 pytest.importorskip("lm_eval", reason="lm_eval is not installed (graphkv[bench])")
 
 from graphkv.cli import app
+from graphkv.cli.bench.lm_eval import _NO_OPTIONS
 from graphkv.errors import InputError
+from graphkv_benchmarks.harness import __main__ as own_command
+from graphkv_benchmarks.harness import parts_of_lm_eval
+from graphkv_benchmarks.harness.lm import GraphKVLM
 from graphkv_benchmarks.harness.run import as_json, write
 from graphkv_benchmarks.harness.tasks import load_tasks
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "lm_eval_task"
 TASKS = ("citation_world_generate", "citation_world_choice")
+CHOICE = str(EXAMPLE / "citation_world_choice.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +38,8 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
     monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
-    monkeypatch.setattr("lm_eval.tasks.manager.__file__", str(tmp_path_factory.mktemp("lm_eval") / "manager.py"))  # its 14,000 files take ten seconds to be read
+    nothing = tmp_path_factory.mktemp("lm_eval") / "manager.py"
+    monkeypatch.setattr("lm_eval.tasks.manager.__file__", str(nothing))  # its 14,000 files take ten seconds to be read
     monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)  # runs pip
 
 
@@ -69,7 +75,9 @@ def test_the_edges_of_the_rows_decide(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_file_a_limit_and_lm_evals_table(tmp_path: Path) -> None:
     done = invoke(str(EXAMPLE / "citation_world_generate.yaml"), "--limit", "2", "-o", "rounds=2")
     assert done.exit_code == 0, done.output
-    assert [line.split("|")[1].strip() for line in done.stdout.splitlines()] == ["Tasks", "-" * len(done.stdout.splitlines()[1].split("|")[1]), "citation_world_generate"]
+    names = [line.split("|")[1].strip() for line in done.stdout.splitlines()]
+    assert names == ["Tasks", "-" * len(done.stdout.splitlines()[1].split("|")[1]), "citation_world_generate"]
+    assert "note:" not in done.stderr
     assert results("--limit", "2")["n-samples"]["citation_world_choice"]["effective"] == 2
 
 
@@ -77,15 +85,17 @@ def test_without_documents_every_row_is_read_plainly() -> None:
     assert accuracies(results("--documents-key", "none", "--limit", "3"))[0] == 0.0
 
 
-def task(folder: Path, name: str = "mine", **changes: Any) -> Path:
-    """A task of the test's own in `folder`, with three rows."""
+def task(folder: Path, name: str = "mine", without: int = 0, keys: tuple[str, ...] = ("documents", "edges"), **changes: Any) -> Path:
+    """A task of the test's own in `folder`, with the example's rows; the first `without` rows lack what stands under `keys`."""
     import yaml
 
     folder.mkdir(exist_ok=True)
     config = yaml.safe_load((EXAMPLE / "citation_world_generate.yaml").read_text(encoding="utf-8"))
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({**config, "task": name, **changes}), encoding="utf-8")
-    shutil.copy(EXAMPLE / "citation_world.jsonl", folder)
+    rows = [json.loads(line) for line in (EXAMPLE / "citation_world.jsonl").read_text(encoding="utf-8").splitlines()]
+    kept = [row if number >= without else row | dict.fromkeys(keys) for number, row in enumerate(rows)]
+    (folder / "citation_world.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in kept), encoding="utf-8")
     return path
 
 
@@ -93,9 +103,21 @@ def test_few_shot_examples_are_shown_without_their_documents(tmp_path: Path) -> 
     path = task(tmp_path / "tasks", fewshot_split="test", num_fewshot=1)
     done = invoke(str(path), "--limit", "1", "--out", str(tmp_path / "out"), "--log-samples")
     assert done.exit_code == 0 and "note: mine: few-shot examples are shown in front of the question, without their documents" in done.stderr
-    sample = json.loads((tmp_path / "out" / "samples_mine.jsonl").read_text(encoding="utf-8"))
-    assert sample["arguments"]["gen_args_0"]["arg_0"].count("?") == 2 if isinstance(sample["arguments"], dict) else sample["arguments"][0][0].count("?") == 2
-    assert "few-shot" not in invoke(str(path), "--limit", "1", "--num-fewshot", "0").stderr
+    asked = json.loads((tmp_path / "out" / "samples_mine.jsonl").read_text(encoding="utf-8"))["arguments"]
+    assert (asked["gen_args_0"]["arg_0"] if isinstance(asked, dict) else asked[0][0]).count("?") == 2
+    assert "note:" not in invoke(str(path), "--limit", "1", "--num-fewshot", "0").stderr
+
+
+def test_what_is_said_about_rows_without_documents(tmp_path: Path) -> None:
+    """Two rows without come first: a limit that ends before the third lets no documents through."""
+    path = task(tmp_path / "tasks", without=2, fewshot_split="test", num_fewshot=1)
+    none = "note: mine: no row has anything under 'documents' or 'graph': all are read without documents, as lm_eval's hf reads them"
+    for limit, said in (("2", [none]), ("3", ["note: mine: few-shot examples are shown in front of the question, without their documents"])):
+        done = invoke(str(path), "--limit", limit)
+        assert done.exit_code == 0 and [line for line in done.stderr.splitlines() if line.startswith("note:")] == said
+    assert "note:" not in invoke(str(path), "--limit", "1", "--documents-key", "none", "--graph-key", "none").stderr
+    done = invoke(str(task(tmp_path / "half", without=2, keys=("documents",))))
+    assert done.exit_code == 2 and "error: task mine, row 0: edges under 'edges' without documents: there is nothing under 'documents' or 'graph'" in done.stderr
 
 
 def test_a_group_of_own_tasks(tmp_path: Path) -> None:
@@ -118,11 +140,14 @@ def test_a_group_of_own_tasks(tmp_path: Path) -> None:
         (["nosuch.yaml"], "no such file: nosuch.yaml"),
         (["x", "--include-path", "/nosuch"], "there is no folder /nosuch"),
         (["x", "--log-samples"], "say where with --out DIR"),
-        (["x", "-o", "layout=block"], "--option layout is no option of a layout: it is --layout"),
-        ([str(EXAMPLE / "citation_world_choice.yaml"), "--layout", "grpah"], "unknown layout 'grpah'; valid: ape"),
-        ([str(EXAMPLE / "citation_world_choice.yaml"), "--edges-key", "answer"], "task citation_world_choice, row 0: expected a list of .* under 'answer', got str 'Nukvol'"),
-        ([str(EXAMPLE / "citation_world_choice.yaml"), "--documents-key", "choices"], "task citation_world_choice, row 0: document 0: expected an object"),
-        ([str(EXAMPLE / "citation_world_choice.yaml"), "-s", "full_context"], "row 0: strategy 'full_context' generates answers"),
+        (["x", "-o", "layout=block"], r"--option is for options of a layout or strategy, not for layout \(--layout\)$"),
+        (["x", "-o", "device=cpu", "-o", "edges-key=e"], r"not for device \(for --model_args of graphkv-lm-eval\), edges_key \(--edges-key\)$"),
+        (["x", "-o", "pretrained=y"], r"not for pretrained \(--model\)$"),
+        ([CHOICE, "--layout", "grpah"], "unknown layout 'grpah'; valid: ape"),
+        ([CHOICE, "--edges-key", "answer"], "task citation_world_choice, row 0: expected a list of .* under 'answer', got str 'Nukvol'"),
+        ([CHOICE, "--documents-key", "choices"], "task citation_world_choice, row 0: document 0: expected an object"),
+        ([CHOICE, "--documents-key", "papers"], "row 0: edges under 'edges' without documents: there is nothing under 'papers' or 'graph'"),
+        ([CHOICE, "-s", "full_context"], "row 0: strategy 'full_context' generates answers"),
         ([str(EXAMPLE / "citation_world.jsonl")], "unknown task"),
     ],
 )
@@ -148,6 +173,17 @@ def test_a_task_that_runs_code_is_refused(tmp_path: Path) -> None:
         load_tasks([str(task(tmp_path / "tasks", unsafe_code=True))])
 
 
+def test_every_argument_of_the_model_is_refused_as_an_option() -> None:
+    parameters = inspect.signature(GraphKVLM.__init__).parameters.values()
+    assert {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"self"} == set(_NO_OPTIONS)
+
+
+def test_another_version_of_lm_eval() -> None:
+    words = r"^lm_eval \d+\.\d+.* is installed, and lacks what is needed .*_nosuch.*: expected 0\.4\.13, `pip install lm_eval==0\.4\.13`$"
+    with pytest.raises(InputError, match=words), parts_of_lm_eval():
+        from lm_eval.tasks import _nosuch  # noqa: F401
+
+
 def test_lm_eval_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
@@ -155,6 +191,17 @@ def test_lm_eval_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "lm_eval" else find(name, *a))
     done = invoke("x")
     assert done.exit_code == 2 and done.stderr.strip() == "error: lm_eval is not installed: pip install 'graphkv[bench]'"
+    monkeypatch.setitem(sys.modules, "lm_eval", None)  # type: ignore[arg-type]
+    with pytest.raises(SystemExit, match=r"^error: lm_eval is not installed: pip install 'graphkv\[bench\]'$"):
+        own_command.main()
+
+
+def test_the_own_command_says_what_is_wrong_with_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "graphkv_benchmarks.harness.lm")
+    monkeypatch.delattr("graphkv_benchmarks.harness.lm", raising=False)
+    monkeypatch.delattr("lm_eval.api.model.TemplateLM")
+    with pytest.raises(SystemExit, match=r"^error: lm_eval .* is installed, and lacks what is needed of it .*TemplateLM"):
+        own_command.main()
 
 
 def test_writing_results(tmp_path: Path) -> None:
@@ -163,12 +210,13 @@ def test_writing_results(tmp_path: Path) -> None:
     assert as_json(found)["results"] == found["results"] and "samples" not in as_json(found)
     file = tmp_path / "file"
     file.write_text("")
-    done = invoke(str(EXAMPLE / "citation_world_choice.yaml"), "--out", str(file))
+    done = invoke(CHOICE, "--out", str(file))
     assert done.exit_code == 2 and "error:" in done.stderr
 
 
 _BLOCKED = """
-import socket, sys
+import socket, sys, torch.utils.collect_env
+torch.utils.collect_env.get_pretty_env_info = lambda: ""  # runs pip, for lm_eval's results
 def blocked(*a, **k):
     sys.stderr.write(f"NETWORK {a}\\n")
     raise OSError("no network")
@@ -184,7 +232,8 @@ def test_offline_in_a_fresh_process(tmp_path: Path) -> None:
     """Without HF_HUB_OFFLINE: nothing is even looked up, whatever the folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     environment |= {"HF_HOME": str(tmp_path / "hf"), "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", _BLOCKED + "from graphkv.cli import app; app()", "bench", "lm-eval", TASKS[0], "--include-path", str(EXAMPLE), "--limit", "3"]
+    arguments = ["bench", "lm-eval", TASKS[0], "--include-path", str(EXAMPLE), "--limit", "3"]
+    command = [sys.executable, "-c", _BLOCKED + "from graphkv.cli import app; app()", *arguments]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "NETWORK" not in done.stderr and value_of(done.stdout) == ["1"]
@@ -195,7 +244,8 @@ def test_lm_evals_own_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.chdir(EXAMPLE)
     monkeypatch.setattr("lm_eval.utils.setup_logging", lambda *a: None)
     monkeypatch.setattr("lm_eval.__main__.setup_logging", lambda *a: None)
-    arguments = ["--model", "graphkv", "--model_args", "layout=graph,rounds=1", "--tasks", TASKS[0], "--include_path", str(EXAMPLE), "--limit", "3", "--device", "cuda:0"]
-    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", *arguments])
+    model = ["--model", "graphkv", "--model_args", "layout=graph,rounds=1", "--device", "cuda:0"]
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", *model, "--tasks", TASKS[0], "--include_path", str(EXAMPLE), "--limit", "3"])
+    monkeypatch.delitem(sys.modules, own_command.__name__)  # or runpy warns that it was imported before
     runpy.run_module("graphkv_benchmarks.harness", run_name="__main__")
     assert value_of(capsys.readouterr().out) == ["1"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphkv.engine import GraphKV
-from graphkv.errors import InputError
+from graphkv.errors import InputError, LengthError
 from graphkv.graph import SegmentGraph
 from graphkv.segments import Segment
 from graphkv.strategies import GRAPH, find_strategy
@@ -19,6 +19,11 @@ from .settings import Decoding
 
 Ids = tuple[int, ...]
 
+Split = Callable[[str, str], tuple[list[int], list[int]]]
+
+_ONE_PROMPT = {"full_context": "sequential"}
+"""Strategies that lay everything out as a layout does: what they need is known before anything is read."""
+
 
 @dataclass(frozen=True, eq=False)
 class Asked:
@@ -26,12 +31,14 @@ class Asked:
 
     Attributes:
         where: task and row, for error messages. graph: what is read (in raw mode its segments are token ids).
-        question: the question's text, or in raw mode its ids. continuation: what is scored behind it; empty for an answer that is generated.
+        question: the question's text, or in raw mode its ids. length: its tokens, those of the template included.
+        continuation: what is scored behind it; empty for an answer that is generated.
     """
 
     where: str
     graph: SegmentGraph
     question: str | Ids
+    length: int
     continuation: Ids = ()
 
 
@@ -65,14 +72,16 @@ class GraphReader:
             self.engine.plan(two, "a", layout=self.layout, **self.options)
             return
         if self.layout is not None or self.raw:
-            raise InputError(f"{'layout' if self.layout else 'raw'} is for strategy {GRAPH!r}, not for {self.strategy!r}: leave one of them out")
+            what = "layout" if self.layout else "raw"
+            raise InputError(f"{what} is for strategy {GRAPH!r}, not for {self.strategy!r}: leave one of them out")
         find_strategy(self.strategy).check_options(list(self.options))
 
-    def asked(self, where: str, graph: SegmentGraph, question: str, continuation: str | None, split: Callable[[str, str], tuple[list[int], list[int]]]) -> Asked:
+    def asked(self, where: str, graph: SegmentGraph, question: str, continuation: str | None, split: Split, new_tokens: int = 0) -> Asked:
         """A request, checked against the model's window as far as that can be known before the documents are read.
 
         Args:
             continuation: None where an answer is to be generated. split: a context and a continuation as ids, for raw mode.
+            new_tokens: the longest answer; it must have room.
 
         Raises:
             InputError: an empty question or continuation, anything the engine refuses about the documents, or no room; `where` is named.
@@ -80,21 +89,38 @@ class GraphReader:
         with named(where):
             if not question.strip():
                 raise InputError("the question (doc_to_text) is empty: over documents it needs some text")
+            if continuation is not None and self.strategy != GRAPH:
+                way = f"use strategy {GRAPH!r} with one of its layouts (sequential is plain reading)"
+                raise InputError(f"strategy {self.strategy!r} generates answers and has no log-likelihoods: {way}")
             if continuation is not None and not (continuation if self.raw else continuation.strip()):
                 raise InputError(f"the continuation is {continuation!r}: expected some text")
+            reader = self.engine.reader
             if self.raw:
                 ids, follows = split(question, continuation or "")
-                asked = Asked(where, self._as_ids(graph), tuple(ids), tuple(follows))
+                asked = Asked(where, self._as_ids(graph), tuple(ids), len(ids), tuple(follows))
             else:  # the template says what stands between question and answer, in place of the task's target_delimiter
-                asked = Asked(where, graph, question, () if continuation is None else self.engine.reader.answer(continuation.lstrip()))
+                answer = () if continuation is None else reader.answer(continuation.lstrip())
+                asked = Asked(where, graph, question, len(reader.question(question)), answer)
             if continuation is not None and not asked.continuation:
                 raise InputError(f"the continuation {continuation!r} has no tokens of its own")
-            if self.strategy == GRAPH:
-                plan = self.engine.plan(asked.graph, asked.question, prefix=self._prefix, layout=self._layout, **self.options)
-                check_window(self.engine.model, plan, new_tokens=max(1, len(asked.continuation)))
-            elif continuation is not None:
-                raise InputError(f"strategy {self.strategy!r} generates answers and has no log-likelihoods: use strategy {GRAPH!r} with one of its layouts (sequential is plain reading)")
+            self._check_room(asked, len(asked.continuation) or new_tokens)
         return asked
+
+    def _check_room(self, asked: Asked, more: int) -> None:
+        """Raises LengthError if documents, question and `more` tokens behind it do not fit; for some strategies only question and answer can be looked at."""
+        model, reader = self.engine.model, self.engine.reader
+        layout = self._layout if self.strategy == GRAPH else _ONE_PROMPT.get(self.strategy)
+        if layout is None:
+            before, left = "prefix and question", model.window - len(reader.ids(reader.template.prefix)) - asked.length
+        else:
+            options = self.options if self.strategy == GRAPH else {}
+            plan = self.engine.plan(asked.graph, asked.question, prefix=self._prefix, layout=layout, **options)
+            before, left = "documents and question", model.window - plan.question.answer_position - plan.question.length
+        if more > left:
+            what = f"the continuation has {more} tokens" if asked.continuation else f"the answer may have {more} tokens (max_gen_toks)"
+            raise LengthError(f"{what}, but behind {before} only {max(left, 0)} of the model's {model.window} positions are left: expected less of either")
+        if layout is not None:
+            check_window(model, plan, new_tokens=more)  # a sliding window may be shorter
 
     def score(self, requests: Sequence[Asked], batch_size: int, *, done: Callable[[int], object]) -> list[tuple[float, bool]]:
         """(log-likelihood, is greedy) of every request's continuation, in order; those that share documents and question are scored together."""
@@ -112,17 +138,25 @@ class GraphReader:
         return results
 
     def generate(self, requests: Sequence[Asked], how: Decoding, batch_size: int, *, done: Callable[[int], object]) -> list[str]:
-        """The answers, in order; questions over the same documents are decoded together. White space around an answer is taken off, but not in raw mode."""
+        """The answers, in order; questions over the same documents are decoded together. White space around an answer is taken off, but not in raw mode.
+
+        Raises:
+            LengthError: an answer was cut, because a strategy left less room than ``how.max_new_tokens``; task and row are named.
+        """
         texts = [""] * len(requests)
         options = {**self.options, **({"layout": self._layout} if self.strategy == GRAPH else {})}
         for places in _together(requests, lambda asked: id(asked.graph)):
             first = requests[places[0]]
-            with named(first.where):
+            longest = max(places, key=lambda place: requests[place].length)  # where the documents are not at fault, it is
+            with named(requests[longest].where):
                 answers = self.engine.ask_many(
                     first.graph, [requests[place].question for place in places], strategy=self.strategy, max_new_tokens=how.max_new_tokens, prefix=self._prefix,
                     stop=how.until, generation_config=how.config, batch_size=batch_size, **options,
                 )  # fmt: skip
             for place, answer in zip(places, answers, strict=True):
+                if answer.finish_reason == "length" and answer.tokens_generated < how.max_new_tokens:
+                    what = f"{requests[place].where}: the answer was cut after {answer.tokens_generated} of {how.max_new_tokens} tokens (max_gen_toks)"
+                    raise LengthError(f"{what}: what strategy {self.strategy!r} keeps fills the model's window; keep less, or ask for less")
                 texts[place] = written(self.engine.model, answer.token_ids, how.until) if self.raw else answer.text
             done(len(places))
         return texts

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import jinja2
 import torch
-from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped]
-from lm_eval.api.registry import register_model  # type: ignore[import-untyped]
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # type: ignore[import-untyped]
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from graphkv.engine import GraphKV
@@ -21,10 +20,16 @@ from graphkv.store import Store
 from graphkv.store.memory import MemoryStore
 from graphkv.strategies import GRAPH
 
+from . import parts_of_lm_eval
 from .asked import Asked, GraphReader, named
-from .plain import generate_prompts, score_pairs
+from .plain import check_continuation, generate_prompts, room_for_prompts, score_pairs
 from .rows import RowGraphs
 from .settings import Decoding, same_settings
+
+with parts_of_lm_eval():
+    from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped]
+    from lm_eval.api.registry import register_model  # type: ignore[import-untyped]
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # type: ignore[import-untyped]
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +86,8 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
         if isinstance(batch_size, str) and batch_size.isdigit():
             batch_size = int(batch_size)
         if not isinstance(batch_size, int) or max_batch_size is not None:
-            raise InputError(f"batch_size must be a whole number, got {batch_size!r}{' with max_batch_size' if max_batch_size is not None else ''}: sizes are not tried out here")
+            got = f"{batch_size!r}{' with max_batch_size' if max_batch_size is not None else ''}"
+            raise InputError(f"batch_size must be a whole number, got {got}: sizes are not tried out here")
         check_count("batch_size", batch_size)
         check_count("max_gen_toks", max_gen_toks)
         for name, flag in (("raw", raw), ("trust_remote_code", trust_remote_code)):
@@ -92,9 +98,10 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
         if self.tokenizer is None or self.tokenizer.eos_token_id is None:
             raise InputError("lm_eval needs a tokenizer with an end token")
         self.rows = RowGraphs(documents_key, edges_key, graph_key)
-        self._batch_size, self._max_gen_toks, self._chat = batch_size, max_gen_toks, False
-        opening = tuple(self.tok_encode("")) if raw else ()
-        self.reading = GraphReader(self.engine, layout, options, strategy, raw, opening)
+        self._batch_size, self._max_gen_toks = batch_size, max_gen_toks
+        self._rendered: set[bytes] = set()
+        """Digests of the prompts that a chat template has rendered."""
+        self.reading = GraphReader(self.engine, layout, options, strategy, raw, self._opening() if raw else ())
 
     @property
     def eot_token_id(self) -> int:
@@ -145,7 +152,6 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
         Raises:
             InputError: the tokenizer has no chat template, or it cannot render this.
         """
-        self._chat = True
         settings = {"tokenize": False, "add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
         try:
             try:
@@ -154,7 +160,21 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
                 text = self.tokenizer.apply_chat_template([m for m in chat_history if m["role"] != "system"], **settings)
         except (jinja2.TemplateError, ValueError, TypeError) as error:
             raise InputError(f"the tokenizer's chat template cannot render the task's prompt ({error}): run without apply_chat_template") from error
+        self._rendered.add(_digest(text))
         return text
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Called by lm_eval where it is to keep responses (``use_cache``).
+
+        Raises:
+            InputError: rows may have documents: its cache would answer before this model is asked, and knows a request by its text only.
+        """
+        if (self.rows.documents_key, self.rows.graph_key) != (None, None):
+            raise InputError(
+                "lm_eval's cache of responses (use_cache) knows requests by their text only, and would give rows with other documents the same answers: "
+                "run without it, or without documents (documents_key=none, graph_key=none); encoded documents are kept in store=..."
+            )
+        super().set_cache_hook(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm_eval's results say about the model."""
@@ -167,14 +187,16 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
 
         def plain(request: Any) -> tuple[list[int], list[int]]:
             with named(_where(request)):
-                return self._pair(*request.args[:2])
+                pair = self._pair(*request.args[:2])
+                check_continuation(self.engine.model, pair[1])
+            return pair
 
         def asked(request: Any, graph: SegmentGraph) -> Asked:
             return self.reading.asked(_where(request), graph, request.args[0], request.args[1], self._spliced)
 
         with self._bar(requests, "loglikelihood", disable_tqdm) as bar:
             read = partial(self.reading.score, batch_size=self.batch_size, done=bar.update)
-            results: list[tuple[float, bool]] = self._by_kind(requests, asked, read, plain, partial(self._scored, done=bar.update))
+            results: list[tuple[float, bool]] = self._by_kind(requests, asked, plain).served(read, partial(self._scored, done=bar.update))
         for request, result in zip(requests, results, strict=True):
             self.cache_hook.add_partial("loglikelihood", request.args, result)
         return results
@@ -190,8 +212,10 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
         for place, request in enumerate(requests):
             with named(_where(request)):
                 if self._graph(request) is not None:
-                    raise InputError("a whole text is scored without documents, and this row has some: use output_type loglikelihood, or documents_key=none")
-            windows = [make_disjoint_window(w) for w in get_rolling_token_windows(self.tok_encode(request.args[0]), self.prefix_token_id, self.max_length, 1)]
+                    way = "use output_type loglikelihood, or documents_key=none"
+                    raise InputError(f"a whole text is scored without documents, and this row has some: {way}")
+            rolling = get_rolling_token_windows(self.tok_encode(request.args[0]), self.prefix_token_id, self.max_length, 1)
+            windows = [make_disjoint_window(w) for w in rolling]
             pairs += windows
             owners += [place] * len(windows)
         totals = [0.0] * len(requests)
@@ -205,23 +229,31 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """The answer to each request, in order."""
 
-        def asked(request: Any, graph: SegmentGraph) -> Asked:
-            return self.reading.asked(_where(request), graph, request.args[0], None, self._spliced)
+        def asked(request: Any, graph: SegmentGraph, how: Decoding) -> Asked:
+            return self.reading.asked(_where(request), graph, request.args[0], None, self._spliced, how.max_new_tokens)
+
+        def plain(request: Any, how: Decoding) -> list[int]:
+            with named(_where(request)):
+                room_for_prompts(self.engine.model, how)
+                return self._prompt(request.args[0])
 
         groups: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             groups.setdefault(same_settings(request.args[1]), []).append(place)
         model, texts = self.engine.model, [""] * len(requests)
+        checked: list[tuple[list[int], Decoding, _ByKind]] = []
+        for places in groups.values():
+            part = [requests[place] for place in places]
+            with named(_where(part[0])):
+                how = Decoding.of(part[0].args[1], self.max_gen_toks, model)
+            checked.append((places, how, self._by_kind(part, partial(asked, how=how), partial(plain, how=how))))
         with self._bar(requests, "generate_until", disable_tqdm) as bar:
-            for places in groups.values():
-                part = [requests[place] for place in places]
-                with named(_where(part[0])):
-                    how = Decoding.of(part[0].args[1], self.max_gen_toks, model)
+            for places, how, kinds in checked:
                 settings: dict[str, Any] = {"how": how, "batch_size": self.batch_size, "done": bar.update}
-                read, run = partial(self.reading.generate, **settings), partial(generate_prompts, model, **settings)
-                for place, request, text in zip(places, part, self._by_kind(part, asked, read, self._prompt, run), strict=True):
+                answers = kinds.served(partial(self.reading.generate, **settings), partial(generate_prompts, model, **settings))
+                for place, text in zip(places, answers, strict=True):
                     texts[place] = text
-                    self.cache_hook.add_partial("generate_until", request.args, text)
+                    self.cache_hook.add_partial("generate_until", requests[place].args, text)
         return texts
 
     def _loglikelihood_tokens(self, requests: list[Any], disable_tqdm: bool = False, **kwargs: Any) -> list[tuple[float, bool]]:
@@ -233,44 +265,38 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
             log.warning("%d of %d prompts are longer than the model's window of %d tokens and were cut on the left", cut, len(pairs), self.max_length)
         return score_pairs(self.engine.model, pairs, self.batch_size, done=done)
 
-    def _by_kind(self, requests: Sequence[Any], asked: Callable[..., Asked], read: Callable[..., Any], plain: Callable[..., Any], run: Callable[..., Any]) -> Any:
-        """Requests over documents by `read`, the others by `run`; everything is checked before anything is read, and the order is kept."""
-        over, alone = dict[int, Asked](), dict[int, Any]()
+    def _by_kind(self, requests: Sequence[Any], asked: Callable[[Any, SegmentGraph], Asked], plain: Callable[[Any], Any]) -> _ByKind:
+        """Requests over documents, as `asked` has them, and the others, as `plain` has them, all checked; nothing is read yet."""
+        kinds = _ByKind()
         for place, request in enumerate(requests):
             with named(_where(request)):
                 graph = self._graph(request)
             if graph is None:
-                alone[place] = plain(request)
+                kinds.alone[place] = plain(request)
             else:
                 with named(_where(request)):
                     self._check(request)
-                over[place] = asked(request, graph)
-        results: dict[int, Any] = {}
-        if over:
-            results |= zip(over, read(list(over.values())), strict=True)
-        if alone:
-            results |= zip(alone, run(list(alone.values())), strict=True)
-        return [results[place] for place in range(len(requests))]
+                kinds.over[place] = asked(request, graph)
+        return kinds
 
     def _graph(self, request: Any) -> SegmentGraph | None:
         return self.rows.of(request.doc) if isinstance(request.doc, Mapping) else None  # some tasks have bare texts as rows
 
     def _check(self, request: Any) -> None:
         """A row with documents. Raises InputError where lm_eval's own settings do not go together with it."""
-        if self._chat and not self.reading.raw:
+        if not self.reading.raw and _digest(request.args[0]) in self._rendered:
             raise InputError("the model's own prompt already stands around documents and question: run without apply_chat_template, or with raw=true")
-        if self.cache_hook.dbdict is not None:
-            raise InputError("lm_eval's cache of responses (use_cache) knows requests by their text only, not by their documents: run without it; encoded documents are kept in store=...")
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Context and continuation as lm_eval's ``hf`` tokenises them; an empty context is the prefix token, or the first token of the continuation if it is that."""
+        """Context and continuation as lm_eval's ``hf`` tokenises them; an empty context is the prefix token, which the continuation may begin with itself."""
         if not context:
             ids = self.tok_encode(continuation, add_special_tokens=False)
             pair = (ids[:1], ids[1:]) if ids[:1] == [self.prefix_token_id] else ([self.prefix_token_id], ids)
         else:
             pair = self._split(context, continuation, None)
         if not pair[0] or not pair[1]:
-            raise InputError(f"the {'continuation' if pair[0] else 'context'} has no tokens of its own: context {context[-40:]!r}, continuation {continuation[:40]!r}")
+            what = "continuation" if pair[0] else "context"
+            raise InputError(f"the {what} has no tokens of its own: context {context[-40:]!r}, continuation {continuation[:40]!r}")
         return pair
 
     def _spliced(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -284,14 +310,44 @@ class GraphKVLM(TemplateLM):  # type: ignore[misc]
         ids = self.tok_encode(bare, special)
         return ids, whole[len(ids) :]
 
-    def _prompt(self, request: Any) -> list[int]:
-        ids = self.tok_encode(request.args[0])
+    def _prompt(self, text: str) -> list[int]:
+        ids = self.tok_encode(text)
         if not ids:
-            raise InputError(f"{_where(request)}: the prompt is empty: expected some text")
+            raise InputError("the prompt is empty: expected some text")
         return ids
+
+    def _opening(self) -> tuple[int, ...]:
+        """What the tokenizer begins every text with, up to its BOS; what it puts at the end of a text is no part of it."""
+        ids, bos = self.tok_encode(""), self.tokenizer.bos_token_id
+        if bos in ids:
+            return tuple(ids[: ids.index(bos) + 1])
+        while ids and ids[-1] == self.eot_token_id:
+            ids = ids[:-1]
+        return tuple(ids)
 
     def _bar(self, requests: Sequence[Any], kind: str, disabled: bool) -> Any:
         return tqdm(total=len(requests), desc=f"Running {kind} requests", disable=disabled)
+
+
+@dataclass(eq=False)
+class _ByKind:
+    """Requests over documents and those without, by their places."""
+
+    over: dict[int, Asked] = field(default_factory=dict)
+    alone: dict[int, Any] = field(default_factory=dict)
+
+    def served(self, read: Callable[[list[Asked]], Sequence[Any]], run: Callable[[list[Any]], Sequence[Any]]) -> list[Any]:
+        """Those over documents by `read`, the others by `run`; in order."""
+        results: dict[int, Any] = {}
+        if self.over:
+            results |= zip(self.over, read(list(self.over.values())), strict=True)
+        if self.alone:
+            results |= zip(self.alone, run(list(self.alone.values())), strict=True)
+        return [results[place] for place in sorted(results)]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _where(request: Any) -> str:
@@ -299,10 +355,13 @@ def _where(request: Any) -> str:
 
 
 def _engine(pretrained: Any, dtype: str | None, device: str | None, trust: bool, max_segment_tokens: int | None, store: Store | str | None) -> GraphKV:
+    loading = {"dtype": dtype, "device": device, "trust_remote_code": trust or None}
+    making = {"max_segment_tokens": max_segment_tokens, "store": store}
+    if isinstance(pretrained, GraphKV | tuple):
+        made, settings = ("an engine", loading | making) if isinstance(pretrained, GraphKV) else ("a model", loading)
+        if given := [name for name, value in settings.items() if value is not None]:
+            raise InputError(f"{', '.join(given)} cannot be set on {made} that is there already: make it with {'them' if len(given) > 1 else 'it'}")
     if isinstance(pretrained, GraphKV):
-        given = [name for name, value in (("dtype", dtype), ("max_segment_tokens", max_segment_tokens), ("store", store)) if value is not None]
-        if given:
-            raise InputError(f"{', '.join(given)} cannot be set on an engine that is made already: make it with them")
         return pretrained
     names = ("auto", "bfloat16", "float16", "float32")
     if dtype is not None and dtype not in names:

@@ -26,12 +26,11 @@ def score_pairs(model: GraphModel, pairs: Sequence[Pair], batch_size: int, *, do
     forward. `done` is told how many pairs a forward has settled.
 
     Raises:
-        LengthError: a continuation alone is longer than the window.
+        LengthError: as :func:`check_continuation`.
     """
     rows: dict[tuple[int, ...], list[int]] = {}
     for place, (context, continuation) in enumerate(pairs):
-        if len(continuation) > model.window:
-            raise LengthError(f"a continuation has {len(continuation)} tokens, the model's window is {model.window}")
+        check_continuation(model, continuation)
         rows.setdefault(tuple([*context, *continuation][-(model.window + 1) : -1]), []).append(place)
     results: list[tuple[float, bool]] = [(0.0, False)] * len(pairs)
     order = sorted(rows, key=len, reverse=True)  # the longest first: what does not fit into memory shows at once
@@ -50,17 +49,31 @@ def score_pairs(model: GraphModel, pairs: Sequence[Pair], batch_size: int, *, do
     return results
 
 
-def generate_prompts(model: GraphModel, prompts: Sequence[Sequence[int]], how: Decoding, batch_size: int, *, done: Callable[[int], object] = lambda _: None) -> list[str]:
+def check_continuation(model: GraphModel, continuation: Sequence[int]) -> None:
+    """Raises LengthError if a continuation alone is longer than the window."""
+    if len(continuation) > model.window:
+        raise LengthError(f"the continuation has {len(continuation)} tokens, the model's window is {model.window}: it cannot be scored")
+
+
+def room_for_prompts(model: GraphModel, how: Decoding) -> int:
+    """Tokens that a prompt may have beside the longest answer. Raises LengthError if there are none."""
+    room = model.window - how.max_new_tokens
+    if room < 1:
+        raise LengthError(f"max_gen_toks is {how.max_new_tokens}, the model's window {model.window}: no room for a prompt; ask for a shorter answer")
+    return room
+
+
+def generate_prompts(
+    model: GraphModel, prompts: Sequence[Sequence[int]], how: Decoding, batch_size: int, *, done: Callable[[int], object] = lambda _: None
+) -> list[str]:
     """What is written behind each prompt, in order, up to the first string of ``how.until``; white space is kept.
 
     A prompt that leaves no room for ``how.max_new_tokens`` in the model's window loses tokens on the left.
 
     Raises:
-        LengthError: the window has no room for a prompt beside the answer.
+        LengthError: as :func:`room_for_prompts`.
     """
-    room = model.window - how.max_new_tokens
-    if room < 1:
-        raise LengthError(f"max_gen_toks is {how.max_new_tokens}, the model's window {model.window}: no room for a prompt; ask for a shorter answer")
+    room = room_for_prompts(model, how)
     kept = [list(prompt)[-room:] for prompt in prompts]
     texts = [""] * len(kept)
     order = sorted(range(len(kept)), key=lambda place: len(kept[place]), reverse=True)

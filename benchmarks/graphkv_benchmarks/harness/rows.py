@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphkv.errors import DocumentError, GraphError
@@ -36,13 +36,19 @@ class RowGraphs:
         """The graph of a row; None if it has no documents.
 
         Raises:
-            DocumentError: documents, edges or the graph are not of the form described above. GraphError: an edge to an unknown id.
+            DocumentError: documents, edges or the graph are not of the form described above, or edges come without documents.
+            GraphError: an edge to an unknown id.
         """
         documents, edges, graph = (_value(row, key) for key in (self.documents_key, self.edges_key, self.graph_key))
+        if documents is None and self.documents_key is not None and edges not in (None, [], ()):
+            keys = " or ".join(repr(key) for key in (self.documents_key, self.graph_key) if key is not None)
+            what = "in addition to a graph, which has its own" if graph is not None else f"without documents: there is nothing under {keys}"
+            raise DocumentError(f"edges under {self.edges_key!r} {what}; name the keys that the row has (documents_key=..., graph_key=...), or edges_key=none")
         if documents is None and graph is None:
             return None
         if documents is not None and graph is not None:
-            raise DocumentError(f"both {self.documents_key!r} and {self.graph_key!r} are given: keep one, or switch one off (documents_key=none, graph_key=none)")
+            both = f"both {self.documents_key!r} and {self.graph_key!r} are given"
+            raise DocumentError(f"{both}: keep one, or switch one off (documents_key=none, graph_key=none)")
         parts = [documents, edges if documents is not None else None, graph]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
         if digest not in self._graphs:
@@ -74,17 +80,17 @@ class RowGraphs:
         pairs = [_ends(edge) for edge in links]
         if not directed:
             pairs += [(target, source) for source, target in pairs]
-        documents = [_without_nulls(node) for node in nodes]
-        return SegmentGraph.from_documents([{k: v for k, v in d.items() if k not in ("sources", "cites")} if isinstance(d, Mapping) else d for d in documents]).with_edges(pairs)
+        documents = [_without_nulls(node, ("sources", "cites")) for node in nodes]
+        return SegmentGraph.from_documents(documents).with_edges(pairs)
 
 
 def _value(row: Mapping[str, Any], key: str | None) -> Any:
     return row.get(key) if key is not None else None
 
 
-def _without_nulls(document: Any) -> Any:
+def _without_nulls(document: Any, left_out: Sequence[str] = ()) -> Any:
     """A table has every column in every row: what a document does not have comes as null."""
-    return {k: v for k, v in document.items() if v is not None} if isinstance(document, Mapping) else document
+    return {k: v for k, v in document.items() if v is not None and k not in left_out} if isinstance(document, Mapping) else document
 
 
 def _ends(edge: Any) -> tuple[str, str]:

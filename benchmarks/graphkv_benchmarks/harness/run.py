@@ -7,17 +7,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from lm_eval import simple_evaluate  # type: ignore[import-untyped]
-from lm_eval.utils import handle_non_serializable, make_table  # type: ignore[import-untyped]
 
 from graphkv.errors import GraphKVError, InputError
 
+from . import parts_of_lm_eval
 from .lm import GraphKVLM
 from .tasks import load_tasks
+
+with parts_of_lm_eval():
+    from lm_eval import simple_evaluate  # type: ignore[import-untyped]
+    from lm_eval.utils import handle_non_serializable, make_table  # type: ignore[import-untyped]
 
 
 def run(
@@ -43,9 +47,17 @@ def run(
     with contextlib.redirect_stdout(sys.stderr):  # lm_eval and its metrics print on the way
         tasks, manager = load_tasks(names, include_path)
         lm = make()
-        shown = [task.task_name for task in _leaves(tasks) if (task.config.num_fewshot if num_fewshot is None else num_fewshot) and _has_documents(task, lm)]
+        keys = [key for key in (lm.rows.documents_key, lm.rows.graph_key) if key is not None]
+        shown, plain = [], []
+        for task in _leaves(tasks):
+            if not _has_documents(task, keys, limit):
+                plain.append(task.task_name)
+            elif task.config.num_fewshot if num_fewshot is None else num_fewshot:
+                shown.append(task.task_name)
         if shown:
             say(f"{', '.join(shown)}: few-shot examples are shown in front of the question, without their documents")
+        if plain and keys:
+            say(f"{', '.join(plain)}: no row has anything under {' or '.join(map(repr, keys))}: all are read without documents, as lm_eval's hf reads them")
         try:
             results = simple_evaluate(
                 lm, tasks=tasks, task_manager=manager, limit=limit, num_fewshot=num_fewshot, apply_chat_template=apply_chat_template, log_samples=log_samples,
@@ -92,6 +104,6 @@ def _leaves(tasks: Sequence[Any]) -> list[Any]:
     return [leaf for task in tasks for leaf in (task.get_all_tasks() if hasattr(task, "get_all_tasks") else [task])]
 
 
-def _has_documents(task: Any, lm: GraphKVLM) -> bool:
-    row: Any = next(iter(task.eval_docs), None)
-    return isinstance(row, Mapping) and any(key is not None and row.get(key) is not None for key in (lm.rows.documents_key, lm.rows.graph_key))
+def _has_documents(task: Any, keys: Sequence[str], limit: int | None) -> bool:
+    """Whether any of the rows that are asked about has something under one of the keys."""
+    return bool(keys) and any(isinstance(row, Mapping) and any(row.get(key) is not None for key in keys) for row in islice(task.eval_docs, limit))

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
-from lm_eval.tasks._index import Entry, Kind, TaskIndex  # type: ignore[import-untyped]
-from lm_eval.tasks._yaml_loader import load_yaml  # type: ignore[import-untyped]
-
 from graphkv.errors import GraphKVError, InputError
+
+from . import parts_of_lm_eval
+
+with parts_of_lm_eval():
+    from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
+    from lm_eval.tasks._index import Entry, Kind, TaskIndex  # type: ignore[import-untyped]
+    from lm_eval.tasks._yaml_loader import load_yaml  # type: ignore[import-untyped]
 
 
 def load_tasks(names: Sequence[str], include_path: Path | None = None) -> tuple[list[Any], TaskManager]:

@@ -12,24 +12,37 @@ import typer
 from graphkv.cli.common import Dtype, Json, LayoutOptions, MaxSegmentTokens, Model, StorePlace, load_engine, parse_options, print_json
 from graphkv.errors import InputError
 
+_OWN = "A folder with tasks of your own as YAML files; data files are looked for beside the YAML."
+_WAYS = "graph, full_context, infini_retri ...; others than graph answer, they have no log-likelihoods."
+_CHAT = "lm_eval renders prompts by the model's chat template; for rows without documents."
+_FEWSHOT = "Examples in front of each question, in place of the task's own number."
+
+_FLAGS = ("dtype", "layout", "strategy", "raw", "documents_key", "edges_key", "graph_key", "max_segment_tokens", "store", "batch_size", "max_gen_toks")
+_NO_OPTIONS = {
+    "pretrained": "--model",
+    **{name: f"--{name.replace('_', '-')}" for name in _FLAGS},
+    **dict.fromkeys(("device", "trust_remote_code", "max_batch_size"), "for --model_args of graphkv-lm-eval"),
+}
+"""Arguments of GraphKVLM that have a name, and where they are given; whatever else it takes is an option of the layout or strategy."""
+
 
 def lm_eval(
     tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Names of tasks or groups, patterns (mmlu_*), or YAML files.", show_default=False)],
-    include_path: Annotated[Path | None, typer.Option(metavar="DIR", help="A folder with tasks of your own as YAML files; data files are looked for beside the YAML.", show_default=False)] = None,
+    include_path: Annotated[Path | None, typer.Option(metavar="DIR", help=_OWN, show_default=False)] = None,
     model: Model = None,
     dtype: Dtype = None,
     layout: Annotated[str | None, typer.Option("--layout", "-l", help="How documents of a row are read.", show_default="graph")] = None,
     option: LayoutOptions = None,
-    strategy: Annotated[str, typer.Option("--strategy", "-s", help="graph, full_context, infini_retri ...; others than graph answer, they have no log-likelihoods.")] = "graph",
+    strategy: Annotated[str, typer.Option("--strategy", "-s", help=_WAYS)] = "graph",
     raw: Annotated[bool, typer.Option("--raw", help="Nothing is put around documents and question: no template, no titles.")] = False,
     documents_key: Annotated[str, typer.Option(metavar="KEY", help="Where a row has its documents; none: read every row without.")] = "documents",
     edges_key: Annotated[str, typer.Option(metavar="KEY", help="Where a row has edges, [[source id, target id], ...].")] = "edges",
     graph_key: Annotated[str, typer.Option(metavar="KEY", help="Where a row has a whole graph as node-link JSON.")] = "graph",
     limit: Annotated[int | None, typer.Option(help="The first rows of each task.", min=1, show_default=False)] = None,
-    num_fewshot: Annotated[int | None, typer.Option(help="Examples in front of each question, in place of the task's own number.", min=0, show_default=False)] = None,
+    num_fewshot: Annotated[int | None, typer.Option(help=_FEWSHOT, min=0, show_default=False)] = None,
     batch_size: Annotated[int, typer.Option(help="Prompts, questions or continuations in one forward.", min=1)] = 16,
     max_gen_toks: Annotated[int, typer.Option(help="Tokens of the longest answer, where a task names none.", min=1)] = 256,
-    apply_chat_template: Annotated[bool, typer.Option("--apply-chat-template", help="lm_eval renders prompts by the model's chat template; for rows without documents.")] = False,
+    apply_chat_template: Annotated[bool, typer.Option("--apply-chat-template", help=_CHAT)] = False,
     max_segment_tokens: MaxSegmentTokens = None,
     store: StorePlace = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="results.json goes here.", show_default=False)] = None,
@@ -50,9 +63,8 @@ def lm_eval(
     if log_samples and out is None:
         raise InputError("--log-samples writes files: say where with --out DIR")
     options: dict[str, Any] = parse_options(option)
-    for name in ("layout", "strategy", "raw", "batch_size", "max_gen_toks"):
-        if name in options:
-            raise InputError(f"--option {name} is no option of a layout: it is --{name.replace('_', '-')}")
+    if wrong := [f"{name} ({_NO_OPTIONS[name]})" for name in options if name in _NO_OPTIONS]:
+        raise InputError(f"--option is for options of a layout or strategy, not for {', '.join(wrong)}")
     if importlib.util.find_spec("lm_eval") is None:
         raise InputError("lm_eval is not installed: pip install 'graphkv[bench]'")
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # without it a task over local files would ring up to be counted
