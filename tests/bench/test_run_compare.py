@@ -78,6 +78,23 @@ def test_a_run_is_equal_to_itself(tmp_path: Path) -> None:
     assert (cell["difference"], cell["low"], cell["high"], cell["p"]) == (0.0, 0.0, 0.0, 1.0) and compared(a, a)["differing"] == []
 
 
+@pytest.mark.parametrize("seeds", [(0,), (42, 43, 44)])
+def test_equal_arms_are_not_certain_to_be_equal(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    """60 questions, whatever the number of seeds."""
+    lines = [one for arm in ("graph", "block") for seed in seeds for one in scored(arm, [float(i < 20) for i in range(60)], seed)]
+    a = run(tmp_path / "a", lines, ["graph", "block"])
+    (cell,) = compared(f"{a}:graph", f"{a}:block")["cells"]
+    assert (cell["low"], cell["high"], cell["score_interval"]) == (0.0, 0.0, [-0.031612, 0.031612])
+    text = markdown(compared(f"{a}:graph", f"{a}:block"))
+    assert "| +0.0 [-3.2, +3.2]† |" in text and "† All differences are equal" in text
+
+
+def test_a_dagger_is_explained_where_there_is_one(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", scored("graph", [1.0, 0.0])), run(tmp_path / "b", scored("graph", [1.0, 1.0]))
+    (cell,) = compared(a, b)["cells"]
+    assert cell["low"] < cell["high"] and "†" not in markdown(compared(a, b))
+
+
 def test_two_arms_of_one_run(tmp_path: Path) -> None:
     lines = [*scored("graph", [1.0] * 10, distractors=1, order="first"), *scored("sequential:x=1", [0.0] * 10, distractors=1, order="first")]
     a = run(tmp_path / "a:b", lines, ["graph", "sequential:x=1"])  # a colon in the folder's own name
@@ -188,7 +205,7 @@ def test_the_verb(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     tokens = MarkdownIt("commonmark").enable("table").parse(shown.stdout)
     assert sum(token.type == "td_open" for token in tokens) == sum(token.type == "th_open" for token in tokens) == 10
-    assert "+100.0 [+100.0, +100.0]" in shown.stdout and "0 / 8" in shown.stdout and "0.0078" in shown.stdout
+    assert "+100.0 [+48.4, +100.0]†" in shown.stdout and "0 / 8" in shown.stdout and "0.0078" in shown.stdout
     as_json = CliRunner().invoke(APP, ["compare", f"{a}:block", f"{a}:graph", "--json"])
     assert json.loads(as_json.stdout)["cells"][0]["p"] == pytest.approx(2 / 256)
     wrong = CliRunner().invoke(APP, ["compare", str(a), str(tmp_path / "none")])

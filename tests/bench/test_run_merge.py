@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from typer.testing import CliRunner
 
 from graphkv.cli.bench.merge import merge as verb
 from graphkv.cli.common import guarded
-from graphkv.errors import InputError
+from graphkv.errors import InputError, StoreError
+from graphkv_benchmarks.runner import merge as merge_module
 from graphkv_benchmarks.runner import run as run_module
 from graphkv_benchmarks.runner.case import Line
 from graphkv_benchmarks.runner.folder import read_config, write_config
@@ -109,12 +112,16 @@ def test_predictions_are_in_one_order(tmp_path: Path) -> None:
 
 
 def test_the_merged_config_tells_of_its_parts(tmp_path: Path) -> None:
-    parts = sharded(tmp_path, 2, 7)
+    parts = sharded(tmp_path, 2, 7, seconds=30.0, workers=2, threads=1, store="memory", memory=7, command="graphkv bench arxiv-qa")
     merge(parts, tmp_path / "out")
     found = read_config(tmp_path / "out")
+    assert not found.keys() & {"seconds", "workers", "threads", "store", "memory", "machine"}  # a shard's, not the whole's
+    assert found["command"] == f"graphkv bench merge {parts[0]} {parts[1]}" and found["weights"] == "w"
+    assert all((part["seconds"], part["workers"], part["store"], part["command"]) == (30.0, 2, "memory", "graphkv bench arxiv-qa") for part in found["merged"])
     assert (found["shard"], found["units"]) == ("1/1", 7) and "missing_shards" not in found
     assert [(part["folder"], part["shard"], part["units"], part["machine"]) for part in found["merged"]] == [(str(parts[0]), "1/2", 4, {"cpu": "1/2"}), (str(parts[1]), "2/2", 3, {"cpu": "2/2"})]
-    assert "- merged: from shards 1/2, 2/2" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "- merged: from shards 1/2, 2/2" in text and "- time: 1.0 minutes, all shards together" in text and "- machine: several" in text
     assert merge([tmp_path / "out"], tmp_path / "once more") == json.loads((tmp_path / "out" / "metrics.json").read_text())
 
 
@@ -217,16 +224,49 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
     assert (out / "metrics.json").exists() and (out.stat().st_mode & 0o777) == (one.stat().st_mode & 0o777)
 
 
-def test_nothing_is_left_where_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("module", "function", "name"),
+    [(merge_module, "write_config", "config.yaml"), (merge_module, "_write", "predictions.jsonl"), (run_module, "write_result", "metrics.json"), (run_module, "write_report", "report.md")],
+)
+def test_nothing_is_left_where_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, function: str, name: str) -> None:
+    """A full disk does not say which file it was that did not fit."""
     one = write_run(tmp_path / "one", (0,))
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_module, "write_report", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(module, function, full)
+    with pytest.raises(StoreError, match=rf"^{re.escape(str(tmp_path / 'deep' / 'out' / name))} cannot be written \(No space left on device\): nothing was merged; make room"):
         merge([one], tmp_path / "deep" / "out")
     assert left(tmp_path / "deep") == []
+
+
+def test_what_cannot_be_made_moved_or_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = write_run(tmp_path / "one", (0,))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=rf"^{re.escape(str(tmp_path / 'file'))} cannot be written"):
+        merge([one], tmp_path / "file" / "out")
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match=rf"^{re.escape(str(tmp_path / 'out'))} cannot be written \(Read-only"):
+        patch.setattr(Path, "rename", lambda self, _: (_ for _ in ()).throw(OSError(30, "Read-only file system", str(self))))
+        merge([one], tmp_path / "out")
+    (one / "predictions.jsonl").unlink()
+    (one / "predictions.jsonl").mkdir()
+    with pytest.raises(StoreError, match=rf"^{re.escape(str(one / 'predictions.jsonl'))} cannot be read \(Is a directory\)"):
+        merge([one], tmp_path / "out")
+    assert left(tmp_path) == ["file", "one"]
+
+
+def test_a_file_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
+    """Really: for a moment no file of this process may grow beyond a size."""
+    one = write_run(tmp_path / "one", range(30))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
+    try:
+        with pytest.raises(StoreError, match=rf"^{re.escape(str(tmp_path / 'out' / 'predictions.jsonl'))} cannot be written \(File too large\)"):
+            merge([one], tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert left(tmp_path) == ["one"]
 
 
 def test_no_run_at_all(tmp_path: Path) -> None:

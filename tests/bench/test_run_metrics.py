@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from graphkv.errors import InputError
 from graphkv_benchmarks.runner.intervals import McNemar, bootstrap, holm, is_binary, mcnemar, mean, paired_bootstrap, sign_flip
+from graphkv_benchmarks.runner.intervals import paired_score_interval as score_interval
 from graphkv_benchmarks.runner.metrics import metrics, unique
 from graphkv_benchmarks.runner.published import PUBLISHED, published_for
 from graphkv_benchmarks.scoring import paired_difference, wilson
@@ -104,14 +105,39 @@ def test_constant_values_are_their_own_interval() -> None:
     assert bootstrap([1.0] * 60) == (1.0, 1.0) and paired_bootstrap([0.0]) == (0.0, 0.0) and bootstrap([0.7]) == (0.7, 0.7)
 
 
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_the_score_interval_is_that_of_agresti_and_min(pairs: list[tuple[bool, bool]], seeds: int) -> None:
+    """One seed, or several that all say the same: as many questions, and not one pair more."""
+    _, low, high = paired_difference([one for one, _ in pairs], [other for _, other in pairs])
+    found = score_interval([[float(one) - float(other)] * seeds for one, other in pairs])
+    assert math.isclose(found[0], low, abs_tol=1e-12) and math.isclose(found[1], high, abs_tol=1e-12)
+
+
+@given(st.lists(st.lists(st.floats(-1, 1), min_size=1, max_size=4), min_size=1, max_size=30), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_the_score_interval_holds_the_difference_and_does_not_depend_on_the_order(questions: list[list[float]], rng: random.Random) -> None:
+    low, high = score_interval(questions)
+    assert -1 <= low <= mean([mean(seeds) for seeds in questions]) <= high <= 1 and low < high
+    shuffled = [rng.sample(seeds, len(seeds)) for seeds in rng.sample(questions, len(questions))]
+    assert score_interval(shuffled) == (low, high)
+
+
+def test_seeds_that_cancel_out_are_not_sure_of_themselves() -> None:
+    """Every question gained under one seed and lost under another: the mean over seeds is 0 everywhere, and less is known than where nothing changed."""
+    calm, wild = score_interval([[0.0, 0.0]] * 60), score_interval([[1.0, -1.0]] * 60)
+    assert wild[1] > 4 * calm[1] and wild[0] == -wild[1]
+
+
 def test_intervals_refuse_what_is_none() -> None:
     for values in ([], [1.0, math.nan], [math.inf]):
         with pytest.raises(InputError, match=r"needs at least one value|needs finite values"):
             bootstrap(values)
     with pytest.raises(InputError, match="resamples must be a whole number of at least 1, got 0"):
         bootstrap([1.0], resamples=0)
-    with pytest.raises(InputError, match="got none"):
-        mean([])
+    for none in (lambda: mean([]), lambda: score_interval([]), lambda: score_interval([[0.0], []])):
+        with pytest.raises(InputError, match="got none"):
+            none()
 
 
 def test_mcnemar_is_the_textbook_formula() -> None:
@@ -265,6 +291,13 @@ def test_broken_rows_are_told_once() -> None:
     assert [row["id"] for row in numbers(many)["broken"]] == list("123456789")
 
 
+def test_a_row_that_was_mended_is_broken_no_more() -> None:
+    rows = [{"broken": id, "unit": unit, "reason": "no answer"} for id, unit in (("7", "7"), ("8", "8"), ("9", "9"), ("7", "70"), ("7, 2 distractors", "7"))]
+    mended = [line("7"), line("8", None)]  # answered, and found too long: either way it could be read
+    assert [row["id"] for row in numbers([*rows, *mended])["broken"]] == ["7", "7, 2 distractors", "9"]
+    assert len(numbers(rows)["broken"]) == 4
+
+
 def test_a_doubled_line_counts_once_and_a_contradiction_is_an_error() -> None:
     lines = [line("1"), line("2", 0.0, distractors=1, order="first")]
     assert numbers([*lines, {**lines[0], "ttft": 9.0}]) == numbers(lines)
@@ -297,7 +330,8 @@ def test_gaps_pair_by_seed() -> None:
     """The mean over seeds would pair 0.5 with 0.5; by seed the answers differ, and only pairs of one seed count."""
     lines = [line("1", score, order=order, seed=seed) for order, seed, score in (("first", 1, 1.0), ("first", 2, 0.0), ("last", 1, 0.0), ("last", 2, 1.0), ("last", 3, 1.0))]
     (gap,) = numbers(lines)["gaps"]
-    assert (gap["questions"], gap["pairs"], gap["gap"], gap["same_answers"], gap["score_interval"]) == (1, 2, 0.0, 0, None)
+    assert (gap["questions"], gap["pairs"], gap["gap"], gap["same_answers"]) == (1, 2, 0.0, 0)
+    assert gap["score_interval"] == [round(bound, 6) for bound in score_interval([[-1.0, 1.0]])]  # of pairs by seed too
     assert gap["last"] == 0.5  # without seed 3, which has no first
 
 
@@ -306,6 +340,17 @@ def test_the_same_answers_are_a_gap_of_zero() -> None:
     (gap,) = numbers(lines)["gaps"]
     assert (gap["gap"], gap["low"], gap["high"], gap["same_answers"], gap["pairs"]) == (0.0, 0.0, 0.0, 60, 60)
     assert gap["score_interval"][0] < 0 < gap["score_interval"][1]
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0, 0.4])
+def test_three_seeds_that_all_say_the_same_are_not_certain(score: float) -> None:
+    """60 questions are 60, not 180, and what none of them shows may still be true of one in thirty."""
+    lines = [line(str(i), score, distractors=1, order=order, seed=seed) for i in range(60) for order in ("first", "last") for seed in (42, 43, 44)]
+    (gap,) = numbers(lines)["gaps"]
+    assert (gap["questions"], gap["pairs"], gap["gap"], gap["low"], gap["high"]) == (60, 180, 0.0, 0.0, 0.0)
+    assert gap["score_interval"] == [-0.031612, 0.031612]
+    (one_seed,) = numbers([some for some in lines if some["setting"]["seed"] == 42])["gaps"]
+    assert one_seed["score_interval"] == gap["score_interval"]
 
 
 def test_there_is_no_gap_without_both_orders() -> None:

@@ -13,6 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from graphkv.graph import SegmentGraph
+from graphkv.layouts import make_layout
+from graphkv.segments import Segment
+from graphkv_benchmarks.runner.arms import ARMS as ARMS_OF_ALL
 from graphkv_benchmarks.runner.arms import make_arms
 from graphkv_benchmarks.runner.case import Line
 from graphkv_benchmarks.runner.metrics import metrics
@@ -152,6 +156,16 @@ def test_gaps_types_lengths_times_and_what_was_left() -> None:
     assert "Seeds\n" not in text and "Other metrics" not in text
 
 
+def test_seeds_that_all_say_the_same_have_a_dagger() -> None:
+    lines = [
+        {"arm": "graph", "setting": {"distractors": 1, "order": order, "seed": seed}, "id": str(i), "unit": str(i), "type": "", "prompt": "0", "gold": ["x"], "answer": "x", "score": float(i < 20)}
+        for i in range(60) for order in ("first", "last") for seed in (42, 43, 44)
+    ]  # fmt: skip
+    text = markdown(TASK, result_of(lines), lines, about())
+    assert one_table(text, "First and last")[1][2:] == ["60", "33.3", "33.3", "+0.0 [-3.2, +3.2]†", "180 of 180"]
+    assert "† Agresti and Min's over questions" in section(text, "First and last")
+
+
 def test_reported_numbers_stand_beside_ours() -> None:
     lines = lines_of()
     result = result_of(lines)
@@ -166,8 +180,47 @@ def test_reported_numbers_stand_beside_ours() -> None:
 
 def test_what_each_arm_may_see() -> None:
     rows = {row[0]: row[4:] for row in one_table(markdown(TASK, result_of([]), [], about()), "Arms")}
-    assert rows["sequential"] == ["no", "none", "no"] and rows["graph"] == ["no", "the data's", "no"]
-    assert rows["hops2"] == ["no", "from the ranking", "yes"] and rows["infini_retri"] == ["yes", "none", "no"]
+    assert rows["sequential"] == ["no", "none: each reads all before it", "no"] and rows["graph"] == ["no", "the data's", "no"]
+    assert rows["hops2"] == ["no", "from the ranking", "yes"] and rows["infini_retri"] == ["yes", "none: each reads all before it", "no"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("infini_retri:neighbours=sources", ["yes", "the data's: it keeps sources too, and reads along them", "no"]),
+        ("infini_retri:neighbours=both:read=plain", ["yes", "the data's: it keeps sources and targets too; then none: each reads all before it", "no"]),
+        ("infini_retri:read=graph", ["yes", "the data's", "no"]),
+        ("infini_retri:read=graph_topk", ["yes", "from its own ranking", "no: its own, by attention"]),
+        ("official-full", ["no", "all pairs, and each itself", "yes"]),
+        ("official-top3", ["no", "from the ranking", "yes"]),
+        ("full", ["no", "all pairs", "no"]),
+        ("graph:rounds=0", ["no", "none", "no"]),
+        ("landmark", ["no", "none: each reads what was fetched of all before it", "no"]),
+    ],
+)
+def test_what_other_arms_may_see(name: str, expected: list[str]) -> None:
+    (arm,) = make_arms([name])
+    (_, row) = one_table(markdown(TASK, result_of([]), [], about(arms=[vars(arm) | {"query_aware": arm.query_aware}])), "Arms")
+    assert row[4:] == expected
+
+
+@pytest.mark.parametrize("name", ARMS_OF_ALL)
+def test_nothing_is_unknown_of_an_arm(name: str) -> None:
+    """Whether a layout reads the data's edges, or the ranking, is found by taking them away and turning it round."""
+    arm = ARMS_OF_ALL[name]
+    (_, row) = one_table(markdown(TASK, result_of([]), [], about(arms=[vars(arm) | {"query_aware": arm.query_aware}])), "Arms")
+    assert "–" not in row[4:]
+    if arm.layout is None:
+        return
+    options = {key: value for key, value in arm.options.items() if key != "layout"}
+
+    def drawn(edges: Sequence[tuple[str, str]], scores: Sequence[float]) -> Any:
+        segments = [Segment.from_tokens(id, [1], score=score) for id, score in zip("abcdef", scores, strict=True)]
+        return make_layout(str(arm.layout), SegmentGraph.from_segments(segments, edges), dict.fromkeys("abcdef", 1), prefix=1, question=1, **options).blocks
+
+    plain, up, down = [("a", "b"), ("b", "e")], [1.0, 2, 3, 4, 5, 6], [6.0, 5, 4, 3, 2, 1]
+    assert (row[5] == "the data's") == (drawn(plain, up) != drawn([], up))
+    assert (row[6] == "yes") == (drawn(plain, up) != drawn(plain, down))
 
 
 def test_seeds_and_other_metrics() -> None:
@@ -187,6 +240,21 @@ def test_the_run_is_told() -> None:
         assert part in text, part
     merged = markdown(TASK, result_of([]), [], about(merged=[{"shard": "1/3"}, {"shard": "3/3"}], missing_shards=["2/3"]))
     assert "- merged: from shards 1/3, 3/3; 2/3 not among them" in merged
+
+
+def test_a_merged_run_has_the_time_and_the_machines_of_its_shards() -> None:
+    """Nothing stands in its own config that was a shard's only."""
+    shards = [{"shard": "1/2", "seconds": 90.0, "machine": {"cpu": "a"}}, {"shard": "2/2", "seconds": 210.0, "machine": {"cpu": "b"}}]
+    own = {key: value for key, value in about().items() if key != "machine"}
+
+    def told(**more: Any) -> str:
+        return markdown(TASK, result_of([]), [], own | more)
+
+    text = told(merged=shards)
+    assert "- time: 5.0 minutes, all shards together\n" in text and "- machine: several, each with its shard under merged in config.yaml\n" in text
+    assert "- machine: cpu a\n" in told(merged=[shards[0], shards[0] | {"shard": "2/2"}])
+    assert "- time: 1.5 minutes, all shards together (1 of 2 are known); 2.0 minutes since they were merged\n" in told(merged=[shards[0], {"shard": "2/2"}], seconds=120.0)
+    assert "- time: 2.0 minutes, 3 processes\n" in told(seconds=120.0, workers=3) and "- time" not in told() and "- machine" not in told()
 
 
 def test_an_empty_config_is_enough() -> None:

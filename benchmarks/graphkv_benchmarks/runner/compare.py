@@ -12,10 +12,10 @@ from graphkv.errors import InputError, one_of
 
 from .case import Line
 from .folder import CONFIG, PREDICTIONS, decisive, read_config
-from .intervals import holm, is_binary, mcnemar, mean, paired_bootstrap, sign_flip
+from .intervals import holm, is_binary, mcnemar, mean, paired_bootstrap, paired_score_interval, sign_flip
 from .metrics import SEED, name_of, unique, without
 from .predictions import read_lines
-from .report_tables import DASH, code, escape, percent, setting_name, table
+from .report_tables import DASH, code, escape, percent, setting_name, signed, table
 
 _ANOTHER_TEST = ("kind", "set", "as_published", "digest")
 """Of a task's settings those that make another benchmark of it; other differences are named, not refused."""
@@ -78,7 +78,7 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
         A dictionary that can be written as JSON::
 
             task, metric, a, b (folder, arm, model, dtype), differing (settings that are not equal)
-            cells: arm_a, arm_b, setting, questions, pairs, mean_a, mean_b, difference, low, high,
+            cells: arm_a, arm_b, setting, questions, pairs, mean_a, mean_b, difference, low, high, score_interval (Agresti and Min, over questions),
                 only_a, only_b (answered by one only: skipped by the other or not in its file), neither, b, c (questions on which A is better, B is better: McNemar's b and c), test ("mcnemar", "sign-flip"), p, p_holm
             left_out: arm, setting, run: cells that one of the two does not have
 
@@ -103,9 +103,14 @@ def compare(a: Side, b: Side) -> dict[str, Any]:
         "a": _about(a),
         "b": _about(b),
         "differing": _apart(a, b),
-        "cells": [{key: round(value, 6) + 0.0 if isinstance(value, float) and not key.startswith("p") else value for key, value in cell.items()} for cell in cells],
+        "cells": [{key: value if key.startswith("p") else _rounded(value) for key, value in cell.items()} for cell in cells],
         "left_out": left_out,
     }
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits, as in metrics.json."""
+    return [_rounded(each) for each in value] if isinstance(value, list) else round(value, 6) + 0.0 if isinstance(value, float) else value
 
 
 def _settings(a: Side, b: Side) -> list[tuple[str, list[Any]]]:
@@ -205,6 +210,7 @@ def _cell(arm_a: str, arm_b: str, ours: Mapping[tuple[str, str], Line], theirs: 
         "difference": mean(differences) if differences else None,
         "low": low,
         "high": high,
+        "score_interval": list(paired_score_interval([[other - one for one, other in pairs] for pairs in scores.values()])) if scores else None,
         "only_a": len(ones.keys() - others.keys()),
         "only_b": len(others.keys() - ones.keys()),
         "neither": len((ours.keys() | theirs.keys()) - ones.keys() - others.keys()),
@@ -230,7 +236,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     body = []
     for cell in cells:
         arm = code(cell["arm_a"]) if cell["arm_a"] == cell["arm_b"] else f"{code(cell['arm_a'])} → {code(cell['arm_b'])}"
-        interval = DASH if cell["difference"] is None else f"{100 * cell['difference']:+.1f} [{100 * cell['low']:+.1f}, {100 * cell['high']:+.1f}]"
+        interval = DASH if cell["difference"] is None else f"{100 * cell['difference']:+.1f} {signed(cell)}"
         better = DASH if cell["p"] is None else f"{cell['b']} / {cell['c']}"
         body.append([
             arm, escape(setting_name(cell["setting"])), str(cell["questions"]), percent(cell["mean_a"]), percent(cell["mean_b"]), interval, better, _p(cell["p"]),
@@ -238,6 +244,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         ])  # fmt: skip
     head = ["arm", "setting", "questions", "A", "B", "B − A", "better in A / B", "p", "p (Holm)", "answered in A only / B only / neither"]
     lines += ["", *table(head, body), "", "Percent; 95% interval: paired bootstrap over questions; p: McNemar's exact test."]
+    if any("†" in row[5] for row in body):
+        lines.append("† All differences are equal, which leaves the bootstrap nothing to draw from: the interval of Agresti and Min, over questions.")
     if any(cell["test"] == "sign-flip" for cell in cells):
         lines.append("Where seeds are pooled, or scores lie between 0 and 1, p is that of random signs of the questions' differences, of which McNemar's test is the case of 0 and 1.")
     if len(cells) > 1:

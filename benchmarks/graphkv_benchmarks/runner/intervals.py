@@ -91,6 +91,36 @@ def paired_bootstrap(differences: Sequence[float], resamples: int = 10_000, seed
     return bootstrap(differences, resamples, seed)
 
 
+def paired_score_interval(differences: Sequence[Sequence[float]], z: float = 1.959964) -> tuple[float, float]:
+    """An interval (95% by default) of a mean paired difference that is sound where all differences are equal and :func:`bootstrap` is a point.
+
+    That of Agresti and Min (Statistics in Medicine 24, 2005), see :func:`graphkv_benchmarks.scoring.paired_difference`: half an observation is added to
+    each cell of the 2 × 2 table of who is right. The table comes into its formula by the sum of the differences and of their squares alone, so that holds
+    for scores between 0 and 1 too. Of a question with several seeds the difference and its square are means over them: there are as many observations as
+    questions, and the interval is as wide as one seed a question makes it, since seeds say nothing about other questions.
+
+    Args:
+        differences: for each question its differences, each from -1 to 1, one a seed.
+
+    Returns:
+        Lower and upper bound, within -1 to 1.
+
+    Raises:
+        InputError: no question, or one without a difference.
+
+    Example:
+        >>> [round(x, 3) for x in paired_score_interval([[0.0, 0.0, 0.0]] * 60)]
+        [-0.032, 0.032]
+    """
+    if not differences:
+        raise InputError("an interval needs at least one difference, got none")
+    total = math.fsum(mean(some) for some in differences)
+    squares = 1.0 + math.fsum(mean([difference**2 for difference in some]) for some in differences)
+    count = len(differences) + 2
+    half = z * math.sqrt(max(0.0, squares - total**2 / count)) / count
+    return max(-1.0, total / count - half), min(1.0, total / count + half)
+
+
 @dataclass(frozen=True)
 class McNemar:
     """The exact McNemar test.

@@ -6,20 +6,21 @@ import json
 import shlex
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphkv.errors import InputError
+from graphkv.errors import InputError, StoreError
 
 from .case import Line
-from .folder import METRICS, PREDICTIONS, differing, read_config, write_config
+from .folder import CONFIG, METRICS, PREDICTIONS, REPORT, differing, read_config, write_config
 from .metrics import name_of, outcome, unique
 from .predictions import key_of, read_lines
 
-_OWN = ("shard", "units", "workers", "store", "command", "seconds", "machine")
-"""Of a config what each part has for itself; it stands in the merged one under `merged`."""
+_OWN = ("shard", "units", "memory", "workers", "threads", "store", "command", "seconds", "machine")
+"""Of a config what each part has for itself; in the merged one it stands under `merged`. The whole has shard, units and command of its own."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,12 @@ def merge(runs: Sequence[Path], out: Path, partial: bool = False) -> dict[str, A
 
     Raises:
         InputError: parts of different runs; a question answered twice, differently; a shard that is missing, is there twice or is not done; `out` is not empty.
+        StoreError: a file cannot be read or written (the disk is full); `out` is then as it was.
 
     Example:
         >>> merge([Path("runs/a"), Path("runs/b")], Path("runs/all"))["cells"][0]["answered"]  # doctest: +SKIP
         60
     """
-    from ..tasks import task_from
-    from .run import finish
-
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there and is not empty: choose another --out")
     parts = _parts(runs)
@@ -67,19 +66,42 @@ def merge(runs: Sequence[Path], out: Path, partial: bool = False) -> dict[str, A
             if left := unfinished(part):
                 raise InputError(f"{part.folder} (shard {part.index}/{part.count}) is not done: {left}; give its command again, or say --partial")
     lines = _together(parts)
-    config = _config(parts, missing)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    return _written(out, _config(parts, missing), lines, parts[0].folder)
+
+
+def _written(out: Path, config: Mapping[str, Any], lines: Sequence[Line], like: Path) -> dict[str, Any]:
+    """The folder, made beside its place and moved there when it is whole, with the rights of folder `like`. Returns the metrics."""
+    from ..tasks import task_from
+    from .run import finish
+
+    with _naming(out, out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
-        write_config(place, config)
-        _write(place / PREDICTIONS, lines)
-        result = finish(place, task_from(config["task"]))
-        place.chmod(parts[0].folder.stat().st_mode & 0o777)  # a temporary folder is its owner's alone
-        place.rename(out)
+        with _naming(out, place, CONFIG):
+            write_config(place, config)
+        with _naming(out, place, PREDICTIONS):
+            _write(place / PREDICTIONS, lines)
+        with _naming(out, place, METRICS, REPORT):
+            result = finish(place, task_from(config["task"]))
+        with _naming(out, place):
+            place.chmod(like.stat().st_mode & 0o777)  # a temporary folder is its owner's alone
+            place.rename(out)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     return result
+
+
+@contextmanager
+def _naming(out: Path, place: Path, *names: str) -> Iterator[None]:
+    """What cannot be written in `place`, which stands in for `out`, is a StoreError. A full disk names no file: it is the first of `names` that is not there, or the last."""
+    try:
+        yield
+    except OSError as error:
+        there = Path(str(error.filename)) if error.filename else place / next((name for name in names if not (place / name).exists()), names[-1] if names else "")
+        path = out / there.relative_to(place) if there.is_relative_to(place) else there
+        raise StoreError(f"{path} cannot be written ({error.strerror or error}): nothing was merged; make room, or choose another --out, and merge again") from error
 
 
 def _parts(runs: Sequence[Path]) -> list[Part]:
@@ -91,7 +113,11 @@ def _parts(runs: Sequence[Path]) -> list[Part]:
     for folder in runs:
         config = read_config(folder)
         index, count = _shard(folder, config)
-        part = Part(folder, config, read_lines(folder / PREDICTIONS), index, count)
+        try:
+            lines = read_lines(folder / PREDICTIONS)
+        except OSError as error:
+            raise StoreError(f"{folder / PREDICTIONS} cannot be read ({error.strerror or error}): nothing was merged") from error
+        part = Part(folder, config, lines, index, count)
         first = first or part
         if apart := differing(first.config, config):
             raise InputError(f"{first.folder} and {folder} are not parts of one run: {', '.join(apart)} differ")
@@ -198,10 +224,8 @@ def _config(parts: Sequence[Part], missing: Sequence[int]) -> dict[str, Any]:
     units = None if missing else sum(int(part.config.get("units") or 0) for part in parts)
     own = [{"folder": str(part.folder), **{key: part.config.get(key) for key in _OWN}} for part in parts]
     command = shlex.join(["graphkv", "bench", "merge", *(str(part.folder) for part in parts)])
-    same = all(part.config.get("machine") == parts[0].config.get("machine") for part in parts)
-    merged = {**parts[0].config, "shard": "1/1", "units": units, "command": command, "merged": own}
-    if not same:
-        merged["machine"] = {"several": "see merged in config.yaml"}
+    shared = {key: value for key, value in parts[0].config.items() if key not in _OWN}
+    merged = {**shared, "shard": "1/1", "units": units, "command": command, "merged": own}
     if missing:
         merged["missing_shards"] = [f"{index}/{parts[0].count}" for index in missing]
     return merged

@@ -12,9 +12,9 @@ from typing import Any
 
 from graphkv.errors import InputError
 
-from ..scoring import paired_difference, wilson
+from ..scoring import wilson
 from .case import Line, Setting
-from .intervals import bootstrap, is_binary, mean, paired_bootstrap
+from .intervals import bootstrap, is_binary, mean, paired_bootstrap, paired_score_interval
 
 Further = Callable[[Sequence[Line]], dict[str, float]]
 
@@ -47,8 +47,8 @@ def metrics(task_name: str, metric: str, lines: Sequence[Line], further: Further
                 mean_all (what was not answered counts as wrong), sd (over the seeds' means), by_seed, by_type,
                 tokens (of the context, mean over answers), further, skipped (lines by kind), reasons (lines by reason, those of memory without their numbers)
             gaps: arm, setting (without seed and order), questions, pairs (question and seed, answered both times), first, last,
-                gap (last - first), low, high (paired bootstrap), score_interval (Agresti and Min, where scores are 0 or 1 and seeds one), same_answers
-            broken: id, reason
+                gap (last - first), low, high (paired bootstrap), score_interval (Agresti and Min, over questions), same_answers
+            broken: id, reason, of rows that no line is about: one that was mended and asked since counts as any other
 
     Raises:
         InputError: the same question was answered twice, differently.
@@ -65,7 +65,8 @@ def metrics(task_name: str, metric: str, lines: Sequence[Line], further: Further
         cells.setdefault(_place(line, arms, SEED), []).append(line)
         if line["setting"].get(ORDER) in (FIRST, LAST):
             groups.setdefault(_place(line, arms, SEED, ORDER), []).append(line)
-    broken = sorted({(str(line["broken"]), str(line["reason"])) for line in lines if "broken" in line})
+    asked = {(str(line["unit"]), str(line["id"])) for line in kept}
+    broken = sorted({(str(line["broken"]), str(line["reason"])) for line in lines if "broken" in line and (str(line["unit"]), str(line["broken"])) not in asked})
     return {
         "task": task_name,
         "metric": metric,
@@ -230,10 +231,9 @@ def _gap(lines: Sequence[Line]) -> dict[str, Any] | None:
         return {**head, "first": None, "last": None, "gap": None, "low": None, "high": None, "score_interval": None, "same_answers": 0}
     differences = [lasts[id] - firsts[id] for id in firsts]
     low, high = paired_bootstrap(differences)
-    score = None
-    if len(pairs) == len(firsts) and is_binary([*firsts.values(), *lasts.values()]):
-        _, *bounds = paired_difference([lasts[id] == 1 for id in firsts], [firsts[id] == 1 for id in firsts])
-        score = [_number(bound) for bound in bounds]
+    by_seed: dict[str, list[float]] = {}
+    for first, last in pairs:
+        by_seed.setdefault(str(first["id"]), []).append(float(last["score"]) - float(first["score"]))
     return {
         **head,
         "first": _number(mean(list(firsts.values()))),
@@ -241,7 +241,7 @@ def _gap(lines: Sequence[Line]) -> dict[str, Any] | None:
         "gap": _number(mean(differences)),
         "low": _number(low),
         "high": _number(high),
-        "score_interval": score,
+        "score_interval": [_number(bound) for bound in paired_score_interval(list(by_seed.values()))],
         "same_answers": same,
     }
 

@@ -17,8 +17,12 @@ _SCORES = (
     "Sum of the scores of the questions that were answered, and percent with its 95% interval: bootstrap over questions (10,000 resamples), "
     "and † Wilson's where all scores are equal. With seeds, a question's score is its mean over them."
 )
-_GAPS = "The same questions, answered with the gold paper first and last; percent, and points with the 95% bootstrap interval for pairs († Agresti and Min's where all differences are equal)."
+_GAPS = "The same questions, answered with the gold paper first and last; percent, and points with the 95% bootstrap interval for pairs († Agresti and Min's over questions where all differences are equal)."
 _TIMES = "Median seconds to the first token (answers), by how much of the context had been encoded for an earlier question or arm; nearly all: nine tenths. Loading of the model is not in them."
+_SEEN = (
+    "Edges: which documents an arm lets read which. Ranking: whether it orders the documents, or chooses who reads whom, by their scores for the question (where they have none, by the order "
+    "that they stand in). That order is the task's and the same for all arms; where the task ranks the documents, it tells of the ranking too."
+)
 _LENGTH = "Percent (answers), over all settings and seeds of an arm; lengths are the tokens of the documents. In the picture the line goes through the middle of gold first and gold last, which are the small marks."
 
 
@@ -61,7 +65,7 @@ def markdown(task: Task, result: Mapping[str, Any], lines: Sequence[Line], about
         ("Not asked", "", tables.skipped(lines, arms)),
         ("Broken rows", "Left out of everything above.", tables.broken(result)),
         ("Reported by others", _beside(about, reported), tables.reported(result, reported)),
-        ("Arms", "", tables.seen(about.get("arms", ()))),
+        ("Arms", _SEEN, tables.seen(about.get("arms", ()))),
     ]
     text = [f"# {tables.escape(result['task'])}: {tables.escape(result['metric'])}", "", *_run(result, lines, about)]
     if not result["cells"]:
@@ -96,7 +100,6 @@ def _run(result: Mapping[str, Any], lines: Sequence[Line], about: Mapping[str, A
     answered, left = sum("score" in line for line in lines), sum("skipped" in line for line in lines)
     questions = len({line["id"] for line in lines if "id" in line})
     settings = {key: value for key, value in about.get("task", {}).items() if key != "kind"}
-    computer = about.get("machine", {})
     told = {
         "model": f"{about.get('model', 'unknown')}, {about.get('dtype', 'unknown')}" + (f", weights {about['weights']}" if about.get("weights") else ""),
         "landmark model": f"{about['landmark_model']}, weights {about.get('landmark_weights')}" if about.get("landmark_model") else "",
@@ -107,10 +110,10 @@ def _run(result: Mapping[str, Any], lines: Sequence[Line], about: Mapping[str, A
         "part": "" if about.get("shard") in (None, "1/1") else f"shard {about['shard']}",
         "merged": _merged(about),
         "limit": "" if about.get("limit") is None else f"the first {about['limit']} units",
-        "machine": ", ".join(f"{key} {value}" for key, value in computer.items()),
+        "machine": _machine(about),
         "versions": ", ".join(f"{key} {value}" for key, value in about.get("versions", {}).items()),
         "command": about.get("command", ""),
-        "time": f"{about['seconds'] / 60:.1f} minutes, {about.get('workers', 1)} processes" if about.get("seconds") else "",
+        "time": _time(about),
     }
     listed = [f"- {name}: {tables.escape(text)}" for name, text in told.items() if text]
     return [*listed, f"- every answer: [{PREDICTIONS}]({PREDICTIONS}); every number: [{METRICS}]({METRICS})"]
@@ -123,6 +126,27 @@ def _merged(about: Mapping[str, Any]) -> str:
         return ""
     lacks = f"; {', '.join(about['missing_shards'])} not among them" if about.get("missing_shards") else ""
     return f"from shards {', '.join(part['shard'] for part in parts)}{lacks}"
+
+
+def _machine(about: Mapping[str, Any]) -> str:
+    """That of the run, or of all its shards."""
+    machines = [about["machine"]] if about.get("machine") else [part.get("machine") for part in about.get("merged", ())]
+    if any(machine != machines[0] for machine in machines):
+        return "several, each with its shard under merged in config.yaml"
+    return ", ".join(f"{key} {value}" for key, value in machines[0].items()) if machines and machines[0] else ""
+
+
+def _time(about: Mapping[str, Any]) -> str:
+    """Of a run, or of its shards together, as far as it is known."""
+    parts = [part["seconds"] for part in about.get("merged", ()) if part.get("seconds")]
+    told = []
+    if parts:
+        lacks = f" ({len(parts)} of {len(about['merged'])} are known)" if len(parts) < len(about["merged"]) else ""
+        told.append(f"{sum(parts) / 60:.1f} minutes, all shards together{lacks}")
+    if about.get("seconds"):
+        processes = f", {about['workers']} processes" if about.get("workers") else ""
+        told.append(f"{about['seconds'] / 60:.1f} minutes{' since they were merged' if about.get('merged') else ''}{processes}")
+    return "; ".join(told)
 
 
 def _flat(value: Any) -> str:

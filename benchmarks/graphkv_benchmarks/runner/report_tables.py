@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from .arms import EVERY
 from .case import Line, Published, Setting
 from .folder import PREDICTIONS
 from .metrics import ORDER, SEED, cells_by, without
@@ -15,7 +16,6 @@ Cell = Mapping[str, Any]
 Result = Mapping[str, Any]
 
 DASH = "–"
-_RANKED = ("graph_topk", "graph_hops", "graph_sequential")
 _MOST = 50  # broken rows that are named
 
 
@@ -109,13 +109,14 @@ def gaps(result: Result) -> list[str]:
     """First, last, and the difference."""
     body = []
     for gap in result["gaps"]:
-        difference = DASH if gap["gap"] is None else f"{100 * gap['gap']:+.1f} {_signed(gap)}"
+        difference = DASH if gap["gap"] is None else f"{100 * gap['gap']:+.1f} {signed(gap)}"
         same = f"{gap['same_answers']} of {gap['pairs']}"
         body.append([code(gap["arm"]), escape(setting_name(gap["setting"])), str(gap["questions"]), percent(gap["first"]), percent(gap["last"]), difference, same])
     return table(["arm", "setting", "questions", "first", "last", "last − first", "same answer"], body)
 
 
-def _signed(gap: Cell) -> str:
+def signed(gap: Cell) -> str:
+    """``[-3.3, +10.0]``, of a difference; where the bootstrap has nothing to draw from, its `score_interval` with a dagger."""
     bounds = gap["score_interval"] if gap["low"] == gap["high"] else None
     low, high = bounds or (gap["low"], gap["high"])
     return f"[{100 * low:+.1f}, {100 * high:+.1f}]" + ("†" if bounds else "")
@@ -245,10 +246,49 @@ def seen(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     body = []
     for arm in arms:
         layout = arm.get("options", {}).get("layout")
-        edges = "the data's" if layout == "graph" else "all pairs" if layout == "graph_full" else "from the ranking" if layout in _RANKED else "none"
         options = ", ".join(f"{key}={value}" for key, value in arm.get("options", {}).items() if key != "layout")
         body.append([
-            code(arm["name"]), escape(arm.get("about", "")), code(layout or arm.get("strategy", "")), escape(options), "yes" if arm.get("query_aware") else "no",
-            edges, "yes" if layout in _RANKED else "no",
+            code(arm["name"]), escape(arm.get("about", "")), code(layout or arm.get("strategy", "")), escape(options), "yes" if arm.get("query_aware") else "no", *_reading(arm),
         ])  # fmt: skip
     return table(["arm", "what it is", "layout or strategy", "options", "sees the question before it reads", "edges", "uses the ranking by the question"], body)
+
+
+_ALL_BEFORE = "none: each reads all before it"
+_EDGES = {
+    "sequential": (_ALL_BEFORE, "no"),
+    "block": ("none", "no"),
+    "pcw": ("none", "no"),
+    "ape": ("none", "no"),
+    "graph": ("the data's", "no"),
+    "graph_full": ("all pairs", "no"),
+    "graph_topk": ("from the ranking", "yes"),
+    "graph_hops": ("from the ranking", "yes"),
+    "graph_sequential": ("from the ranking", "yes"),
+    "full_context": (_ALL_BEFORE, "no"),
+    "landmark": ("none: each reads what was fetched of all before it", "no"),
+}
+"""By layout, or by a strategy that has none: edges, and whether the ranking is used."""
+
+
+def _reading(arm: Mapping[str, Any]) -> tuple[str, str]:
+    """The last two columns of an arm; dashes where nothing is known of it."""
+    options, strategy = arm.get("options", {}), arm.get("strategy", "")
+    if strategy == "infini_retri":
+        return _retrieved(options.get("neighbours", "none"), options.get("read"))
+    layout = options.get("layout", strategy)
+    edges, ranking = _EDGES.get(layout, (DASH, DASH))
+    if layout == "graph_sequential" and options.get("m", 0) >= EVERY:
+        edges = "all pairs, and each itself"
+    return "none" if options.get("rounds") == 0 else edges, ranking
+
+
+def _retrieved(neighbours: str, read: str | None) -> tuple[str, str]:
+    """Of InfiniRetri: it keeps what its own attention finds, follows edges from there, and reads all that as one text or under a layout, ranked by its attention."""
+    read = read or ("plain" if neighbours == "none" else "graph")
+    edges, ranking = _EDGES.get("sequential" if read == "plain" else read, (DASH, DASH))
+    if ranking == "yes":
+        edges, ranking = "from its own ranking", "no: its own, by attention"
+    if neighbours != "none":
+        more = "sources and targets" if neighbours == "both" else neighbours
+        edges = f"the data's: it keeps {more} too" + (", and reads along them" if read == "graph" else f"; then {edges}")
+    return edges, ranking

@@ -1,7 +1,8 @@
 """What all arms over one ego graph cost together, against the costliest of them alone: ``python -m graphkv_benchmarks.runner.sharing``.
 
 Every arm alone begins with an empty store; together they share one, as in a run. Work is a unit of Arxiv-QA: one ego graph with none, one and two
-distractors, each first and last.
+distractors, each first and last, in an invented set and in the prompt of the embedded model, which answers. The paper's wording is other text in front of the same
+documents: it changes neither what is shared nor how much is computed but for those tokens.
 """
 
 from __future__ import annotations
@@ -25,40 +26,66 @@ from ..result_file import write_result
 from ..tasks.arxiv_qa import ArxivQA
 from ..tasks.offline_arxiv import write_offline_arxiv
 from .answering import unit_lines
-from .case import Line
-from .plan import Engines, Plan
+from .arms import ARMS
+from .case import Broken, Line
+from .fit import graph_for, need
+from .plan import Engines, Plan, memory_for
 
 SETS = {
     "paper": ("sequential", "block", "graph"),
     "family": ("sequential", "block", "pcw", "ape", "graph"),
-    "all": ("sequential", "block", "pcw", "ape", "graph", "full", "hops2", "hops3"),
+    "all": tuple(arm.name for arm in ARMS.values() if arm.layout is not None),
 }
-"""The arms of the paper's table; those whose segments are encoded without others in sight, beside sequential; all layouts on one's own choice of edges too."""
+"""The arms of the paper's table; those that need no choice of edges; every arm that is a layout. Strategies that are none share nothing, or only with
+`sequential`. Of `all` those are left out, and named in the row, that do not fit the model's window: `official-full` and `official-top3` give each document two places in one running range,
+for which the longer sets have no room."""
 
 
 def measure(plan: Plan, engines: Engines, units: Sequence[str], repeats: int) -> dict[str, Any]:
     """Seconds of CPU time, medians over `repeats`, of every arm alone and of each of :data:`SETS` together.
 
     Returns:
-        ``{"alone": {arm: seconds}, "together": {set: {"seconds", "costliest", "ratio"}}, "tokens": mean tokens of a question's documents}``.
+        ``{"alone": {arm: seconds}, "together": {set: {"arms", "seconds", "costliest", "sum_alone", "ratio"}}, "left_out": {arm: why}, "tokens": mean tokens of a question's documents}``.
 
     Raises:
-        GraphKVError: an arm answers otherwise together than alone.
+        GraphKVError: an arm answers otherwise together than alone, or one of the smaller sets does not fit.
     """
-    arms = SETS["all"]
+    left_out = _left_out(plan, engines, units)
+    arms = tuple(arm for arm in SETS["all"] if arm not in left_out)
     alone: dict[str, float] = {}
     answers: dict[str, list[Line]] = {}
     for arm in arms:
         alone[arm], answers[arm] = _timed(replace(plan, arms=(arm,)), engines, units, repeats)
     found: dict[str, Any] = {"alone": {arm: round(seconds, 3) for arm, seconds in alone.items()}, "together": {}}
     for name, members in SETS.items():
+        members = arms if name == "all" else members
         seconds, lines = _timed(replace(plan, arms=members), engines, units, repeats)
         for arm in members:
             if [line["answer"] for line in lines if line["arm"] == arm] != [line["answer"] for line in answers[arm]]:
                 raise GraphKVError(f"arm {arm!r} answers otherwise beside the other arms than alone: the times compare different work")
         costliest = max(members, key=lambda arm: alone[arm])
-        found["together"][name] = {"seconds": round(seconds, 3), "costliest": costliest, "sum_alone": round(sum(alone[arm] for arm in members), 3), "ratio": round(seconds / alone[costliest], 3)}
+        found["together"][name] = {
+            "arms": len(members),
+            "seconds": round(seconds, 3),
+            "costliest": costliest,
+            "sum_alone": round(sum(alone[arm] for arm in members), 3),
+            "ratio": round(seconds / alone[costliest], 3),
+        }
+    found["left_out"] = left_out
     found["tokens"] = round(statistics.fmean(line["tokens"]["context"] for line in answers["graph"]))
+    return found
+
+
+def _left_out(plan: Plan, engines: Engines, units: Sequence[str]) -> dict[str, str]:
+    """The arms that cannot answer every question, and why."""
+    found: dict[str, str] = {}
+    for case in (case for unit in units for case in plan.task.cases(unit) if not isinstance(case, Broken)):
+        for arm in replace(plan, arms=SETS["all"]).made_arms():
+            for question in case.questions:
+                if arm.name not in found and (reason := need(engines.of(arm), arm, graph_for(arm, case), question.text, engines.max_memory).reason):
+                    found[arm.name] = reason
+    if small := [arm for arm in found if arm in SETS["paper"] + SETS["family"]]:
+        raise GraphKVError(f"arm {small[0]!r} does not fit ({found[small[0]]}): choose fewer --words")
     return found
 
 
@@ -87,11 +114,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_offline_arxiv(Path(folder) / "data", words=words)
             plan = Plan(ArxivQA(str(Path(folder) / "data"), seeds=(42,), prompt="model"), SETS["all"])
             engines = Engines(plan)
+            engines.max_memory = memory_for(engines.main)
             units = plan.units()[: args.units]
             measure(plan, engines, units[:1], 1)  # what only the first call pays for
             rows.append({"words": words, **measure(plan, engines, units, args.repeats)})
         print(rows[-1], flush=True)
-    settings = {"units": args.units, "repeats": args.repeats, "seeds": [42], "sets": SETS, "weights": engines.main.model.fingerprint, "dtype": str(engines.main.model.dtype)}
+    settings = {"units": args.units, "repeats": args.repeats, "seeds": [42], "prompt": "model", "sets": SETS, "weights": engines.main.model.fingerprint, "dtype": str(engines.main.model.dtype)}
     write_result(args.output, {"settings": settings, "machine": machine() | {"transformers": transformers.__version__}, "rows": rows})
 
 
