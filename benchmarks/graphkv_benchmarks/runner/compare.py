@@ -17,7 +17,7 @@ from .metrics import SEED, name_of, unique, without
 from .predictions import read_lines
 from .report_tables import DASH, code, escape, percent, setting_name, signed, table
 
-_ANOTHER_TEST = ("kind", "set", "as_published", "digest")
+_ANOTHER_TEST = ("kind", "set", "as_published", "answers", "digest")
 """Of a task's settings those that make another benchmark of it; other differences are named, not refused."""
 
 

@@ -107,6 +107,7 @@ def _run(result: Mapping[str, Any], lines: Sequence[Line], about: Mapping[str, A
         "settings": "; ".join(f"{key} {_flat(value)}" for key, value in settings.items()),
         "seeds": _flat(seeds) if (seeds := sorted({line["setting"]["seed"] for line in lines if "seed" in line.get("setting", {})}, key=str)) else "none",
         "answers": f"{answered:,} to {questions:,} questions; {left:,} not asked, broken rows: {len(result['broken']):,}",
+        "cut short": f"{cut:,} answers, because the model's window ended before the cap" if (cut := sum("cut" in line for line in lines)) else "",
         "part": "" if about.get("shard") in (None, "1/1") else f"shard {about['shard']}",
         "merged": _merged(about),
         "limit": "" if about.get("limit") is None else f"the first {about['limit']} units",
