@@ -42,38 +42,50 @@ for which the longer sets have no room."""
 
 
 def measure(plan: Plan, engines: Engines, units: Sequence[str], repeats: int) -> dict[str, Any]:
-    """Seconds of CPU time, medians over `repeats`, of every arm alone and of each of :data:`SETS` together.
+    """Seconds of CPU time of every arm alone and of each of :data:`SETS` together: medians over rounds, in each of which everything is measured once.
 
     Returns:
-        ``{"alone": {arm: seconds}, "together": {set: {"arms", "seconds", "costliest", "sum_alone", "ratio"}}, "left_out": {arm: why}, "tokens": mean tokens of a question's documents}``.
+        ``{"alone": {arm: seconds}, "together": {set: {"arms", "seconds", "costliest", "sum_alone", "ratio", "tokens"}}, "left_out": {arm: why}, "tokens"}``:
+        `ratio` is the median of the rounds' own ratios, `tokens` of a set the ratio in tokens that were encoded, without what is beside encoding; the last
+        `tokens` is the mean of a question's documents.
 
     Raises:
         GraphKVError: an arm answers otherwise together than alone, or one of the smaller sets does not fit.
     """
     left_out = _left_out(plan, engines, units)
     arms = tuple(arm for arm in SETS["all"] if arm not in left_out)
-    alone: dict[str, float] = {}
-    answers: dict[str, list[Line]] = {}
-    for arm in arms:
-        alone[arm], answers[arm] = _timed(replace(plan, arms=(arm,)), engines, units, repeats)
-    found: dict[str, Any] = {"alone": {arm: round(seconds, 3) for arm, seconds in alone.items()}, "together": {}}
-    for name, members in SETS.items():
-        members = arms if name == "all" else members
-        seconds, lines = _timed(replace(plan, arms=members), engines, units, repeats)
+    sets = {name: arms if name == "all" else members for name, members in SETS.items()}
+    alone: dict[str, list[float]] = {arm: [] for arm in arms}
+    together: dict[str, list[float]] = {name: [] for name in sets}
+    lines: dict[str, list[Line]] = {}
+    for _ in range(repeats):
+        for arm in arms:
+            seconds, lines[arm] = _timed(replace(plan, arms=(arm,)), engines, units)
+            alone[arm].append(seconds)
+        for name, members in sets.items():
+            seconds, lines[name] = _timed(replace(plan, arms=members), engines, units)
+            together[name].append(seconds)
+    middle = {arm: statistics.median(seconds) for arm, seconds in alone.items()}
+    found: dict[str, Any] = {"alone": {arm: round(seconds, 3) for arm, seconds in middle.items()}, "together": {}}
+    for name, members in sets.items():
         for arm in members:
-            if [line["answer"] for line in lines if line["arm"] == arm] != [line["answer"] for line in answers[arm]]:
+            if [line["answer"] for line in lines[name] if line["arm"] == arm] != [line["answer"] for line in lines[arm]]:
                 raise GraphKVError(f"arm {arm!r} answers otherwise beside the other arms than alone: the times compare different work")
-        costliest = max(members, key=lambda arm: alone[arm])
         found["together"][name] = {
             "arms": len(members),
-            "seconds": round(seconds, 3),
-            "costliest": costliest,
-            "sum_alone": round(sum(alone[arm] for arm in members), 3),
-            "ratio": round(seconds / alone[costliest], 3),
+            "seconds": round(statistics.median(together[name]), 3),
+            "costliest": max(members, key=lambda arm: middle[arm]),
+            "sum_alone": round(sum(middle[arm] for arm in members), 3),
+            "ratio": round(statistics.median(seconds / max(alone[arm][i] for arm in members) for i, seconds in enumerate(together[name])), 3),
+            "tokens": round(_encoded(lines[name]) / max(_encoded(lines[arm]) for arm in members), 3),
         }
     found["left_out"] = left_out
-    found["tokens"] = round(statistics.fmean(line["tokens"]["context"] for line in answers["graph"]))
+    found["tokens"] = round(statistics.fmean(line["tokens"]["context"] for line in lines["graph"]))
     return found
+
+
+def _encoded(lines: Sequence[Line]) -> int:
+    return sum(line["tokens"]["computed"] for line in lines)
 
 
 def _left_out(plan: Plan, engines: Engines, units: Sequence[str]) -> dict[str, str]:
@@ -89,21 +101,19 @@ def _left_out(plan: Plan, engines: Engines, units: Sequence[str]) -> dict[str, s
     return found
 
 
-def _timed(plan: Plan, engines: Engines, units: Sequence[str], repeats: int) -> tuple[float, list[Line]]:
-    times, lines = [], list[Line]()
-    for _ in range(repeats):
-        started = time.process_time()
-        lines = [line for unit in units for line in unit_lines(plan, engines, unit, {})]
-        times.append(time.process_time() - started)
+def _timed(plan: Plan, engines: Engines, units: Sequence[str]) -> tuple[float, list[Line]]:
+    started = time.process_time()
+    lines = [line for unit in units for line in unit_lines(plan, engines, unit, {})]
+    seconds = time.process_time() - started
     if skipped := [line for line in lines if "answer" not in line]:
         raise GraphKVError(f"{len(skipped)} questions do not fit, the first: {skipped[0].get('skipped', skipped[0])}; choose fewer --words")
-    return statistics.median(times), lines
+    return seconds, lines
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m graphkv_benchmarks.runner.sharing", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--words", type=int, nargs="+", default=[0, 100, 200], help="least words a document, one set each")
-    parser.add_argument("--units", type=int, default=2, help="ego graphs")
+    parser.add_argument("--words", type=int, nargs="+", default=[0, 100, 180], help="least words a document, one set each")
+    parser.add_argument("--units", type=int, default=1, help="ego graphs")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(argv)
@@ -116,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             engines = Engines(plan)
             engines.max_memory = memory_for(engines.main)
             units = plan.units()[: args.units]
-            measure(plan, engines, units[:1], 1)  # what only the first call pays for
+            _timed(replace(plan, arms=SETS["paper"]), engines, units[:1])  # what only the first call pays for
             rows.append({"words": words, **measure(plan, engines, units, args.repeats)})
         print(rows[-1], flush=True)
     settings = {"units": args.units, "repeats": args.repeats, "seeds": [42], "prompt": "model", "sets": SETS, "weights": engines.main.model.fingerprint, "dtype": str(engines.main.model.dtype)}

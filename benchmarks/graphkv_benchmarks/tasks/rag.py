@@ -191,8 +191,8 @@ class RagQA(Task):
         try:
             row = READERS[self.set](read_row(path, place), wording)
         except DocumentError as error:
-            said = str(error)
-            yield Broken(unit, said if said.startswith(str(path)) else f"{path}, line {place.line}: {said}")
+            said = str(error).replace(str(path), path.name)  # not where it lies: the same row is the same line wherever it was read
+            yield Broken(unit, said if said.startswith(path.name) else f"{path.name}, line {place.line}: {said}")
             return
         yield Case(unit, {}, row.graph, (Question(unit, row.question, row.answers, row.type, row.choices),))
 

@@ -85,7 +85,7 @@ def _read(files: tuple[Stamp, ...], folder: str) -> Papers:
         try:
             return _title_and_abstract(lines_of(extractions / found))
         except DocumentError as error:
-            broken.append(Broken(f"extractions/{found} of paper {id}", str(error)))
+            broken.append(Broken(f"extractions/{found} of paper {id}", str(error).replace(f"{extractions}{os.sep}", "")))
             return "", ""
 
     return connect(labels, texts, citations, broken, Path(folder))
