@@ -9,7 +9,7 @@ from helpers import tiny_engine
 from runner_helpers import Worlds, plan
 
 from graphkv import GraphKV, SegmentGraph
-from graphkv.errors import InputError
+from graphkv.errors import InputError, ModelError
 from graphkv_benchmarks.runner.arms import make_arms
 from graphkv_benchmarks.runner.fit import costs, need
 
@@ -37,12 +37,23 @@ def test_too_little_memory_is_a_reason() -> None:
     assert need(engine, arm, graph, "Where?", bytes_ - 1).reason.startswith("memory: ")
 
 
-@pytest.mark.parametrize(("name", "fits"), [("sequential", False), ("full_context", False), ("block", False), ("graph", True), ("landmark", True), ("infini_retri", True)])
+@pytest.mark.parametrize(("name", "fits"), [("sequential", False), ("full_context", False), ("block", False), ("graph", True), ("infini_retri", True)])
 def test_a_window_that_is_too_short_is_a_reason_where_it_matters(name: str, fits: bool) -> None:
     engine = tiny_engine()
     graph = SegmentGraph.from_documents([{"id": str(i), "text": "It rains. " * 150} for i in range(8)])
     (arm,) = make_arms([name])
     assert need(engine, arm, graph, "Where?", 2**40).reason.startswith("length: ") is not fits
+
+
+def test_landmarks_read_any_length_and_a_model_without_them_none() -> None:
+    graph = SegmentGraph.from_documents([{"id": str(i), "text": "It rains. " * 150} for i in range(40)])
+    (arm,) = make_arms(["landmark"])
+    trained = need(GraphKV.from_pretrained("embedded-landmark"), arm, graph, "Where?", 2**40)
+    assert not trained.reason and trained.tokens > 8192 and trained.kv_bytes
+    with pytest.raises(ModelError):
+        need(tiny_engine(), arm, graph, "Where?", 2**40)
+    (row,) = costs(plan(Worlds(count=1), ("landmark",), landmark_model="embedded"), GraphKV.from_pretrained(device_map="meta"))
+    assert row["fit"] == 0 and all(reason.startswith("model: ") for reason in row["reasons"])
 
 
 def test_costs_need_no_weights_and_count_everything(monkeypatch: pytest.MonkeyPatch) -> None:

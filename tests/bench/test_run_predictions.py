@@ -76,12 +76,12 @@ def test_a_full_disk_leaves_whole_lines_and_what_waits_is_written_later(tmp_path
     path = tmp_path / "p"
     predictions = Predictions(path)
     predictions.add(line("1"))
-    whole, write = path.read_bytes(), os.write
+    whole, write = path.read_bytes(), os.pwrite
 
-    def full(file: int, data: bytes) -> int:
+    def full(file: int, data: bytes, place: int) -> int:
         if len(data) < 60:
             raise OSError(28, "No space left on device")
-        return write(file, bytes(data)[:50])  # some of it still fits
+        return write(file, bytes(data)[:50], place)  # some of it still fits
 
     monkeypatch.setattr(os, "pwrite", full)
     predictions.add(line("2"))
