@@ -64,7 +64,7 @@ def need(engine: GraphKV, arm: Arm, graph: SegmentGraph, question: str, max_memo
         except LengthError as error:
             reason = f"length: {error}"
     if not reason and cost.kv_bytes > max_memory:
-        reason = f"memory: keys and values of {cost.kv_bytes / 2**30:,.2f} GiB are more than the {max_memory / 2**30:,.2f} GiB that a question may take (--max-memory)"
+        reason = f"memory: keys and values of {cost.kv_bytes / 2**20:,.1f} MiB are more than the {max_memory / 2**20:,.1f} MiB that a question may take (--max-memory)"
     return Need(total, cost.kv_bytes, cost.flops, reason)
 
 

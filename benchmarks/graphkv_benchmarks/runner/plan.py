@@ -122,6 +122,8 @@ class Engines:
     def _load(self, model: str | None) -> GraphKV:
         settings: dict[str, Any] = {"store": self.plan.store or "memory", "max_segment_tokens": self.plan.max_segment_tokens}
         device = self.plan.device or ("cuda" if torch.cuda.is_available() else None)
+        if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(f"device {device!r}: this torch finds no GPU; leave it out for the CPU")
         engine = GraphKV.from_pretrained(model, dtype=self.plan.dtype, device_map=device, **settings)
         return GraphKV(engine.model, template=self.plan.task.template(engine.template), **settings)
 

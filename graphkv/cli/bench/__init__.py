@@ -29,7 +29,7 @@ from graphkv.cli.bench.topic import topic
 from graphkv.cli.bench.ttft import ttft
 from graphkv.cli.common import guarded
 
-app = typer.Typer(help="Measure kernels and models.", no_args_is_help=True)
+app = typer.Typer(help="Measure kernels and models; run benchmarks.", no_args_is_help=True)
 app.command("answer-time")(guarded(answer_time))
 app.command("arxiv-qa")(guarded(arxiv_qa))
 app.command("attention")(guarded(attention))
@@ -57,7 +57,7 @@ app.command("ttft")(guarded(ttft))
 
 @app.callback()
 def main() -> None:
-    """Measure kernels and models."""
+    """Measure kernels and models; run benchmarks."""
 
 
 __all__ = ["app"]

@@ -102,6 +102,7 @@ def arxiv_qa(
             max_new_tokens=max_new_tokens,
             max_memory=max_memory,
             store=store,
+            device=device,
             max_segment_tokens=max_segment_tokens,
             landmark_model=landmark_model,
             as_json=as_json,

@@ -36,7 +36,7 @@ def lm_eval(
     strategy: Annotated[str, typer.Option("--strategy", "-s", help=_WAYS)] = "graph",
     raw: Annotated[bool, typer.Option("--raw", help="Nothing is put around documents and question: no template, no titles.")] = False,
     documents_key: Annotated[str, typer.Option(metavar="KEY", help="Where a row has its documents; none: read every row without.")] = "documents",
-    edges_key: Annotated[str, typer.Option(metavar="KEY", help="Where a row has edges, [[source id, target id], ...].")] = "edges",
+    edges_key: Annotated[str, typer.Option(metavar="KEY", help="Where a row has edges: pairs of source id and target id.")] = "edges",
     graph_key: Annotated[str, typer.Option(metavar="KEY", help="Where a row has a whole graph as node-link JSON.")] = "graph",
     limit: Annotated[int | None, typer.Option(help="The first rows of each task.", min=1, show_default=False)] = None,
     num_fewshot: Annotated[int | None, typer.Option(help=_FEWSHOT, min=0, show_default=False)] = None,
@@ -52,7 +52,7 @@ def lm_eval(
     """Tasks of lm_eval with a model that reads graphs.
 
     A row with documents (and edges) is read by the layout, with the rendered doc_to_text as the question. A row without is read as
-    lm_eval's own hf reads it: the same numbers. Needs pip install 'graphkv[bench]'. docs/lm_eval.md says more.
+    lm_eval's own hf reads it: the same numbers. Needs the extra: pip install 'graphkv\\[bench]'. docs/lm_eval.md says more.
 
     [bold]A session[/bold]
 

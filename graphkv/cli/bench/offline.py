@@ -49,7 +49,7 @@ def offline(
         raise InputError("--rows is for rag; a set of arxiv-qa has --graphs")
     if kind.startswith("topic-"):
         if graphs is not None or references is not None or words:
-            raise InputError("--graphs, --references and --words are for arxiv-qa; a set of papers with classes has --seed only")
+            raise InputError("a set of papers with classes has --seed only, not --graphs, --references or --words")
         from graphkv_benchmarks.tasks.offline_topic import write_offline_topic
 
         write_offline_topic(out, kind.removeprefix("topic-"), seed=seed)

@@ -30,7 +30,7 @@ Shard = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only 
 Workers = Annotated[int, typer.Option("--workers", help="Processes that share the cores.", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print tokens, KV bytes and FLOPs by arm, and what does not fit; nothing is run, no weights are read.")]
 MaxNewTokens = Annotated[int | None, typer.Option("--max-new-tokens", help="In place of the task's own cap.", min=1, show_default=False)]
-MaxMemory = Annotated[float | None, typer.Option("--max-memory", metavar="GIB", help="Keys and values of one question at most; a question that needs more is skipped and counted.", min=0, show_default="40% of what is free")]
+MaxMemory = Annotated[float | None, typer.Option("--max-memory", metavar="GIB", help="Keys and values of one question at most; a question that needs more is skipped and counted (infini_retri never holds more than a window).", show_default="40% of what is free")]
 Prompt = Annotated[
     str | None, typer.Option("--prompt", metavar="paper|model", help="The paper's prompt, or the model's own chat template.", show_default="paper; model for the embedded model")
 ]
@@ -133,6 +133,7 @@ def run_task(
         shard=shard_of(shard),
         command=shlex.join(["graphkv", *sys.argv[1:]]),
     )
+    _check_folder(out, task)
     if prepare is not None:
         prepare()
     if dry_run:
@@ -143,13 +144,32 @@ def run_task(
         from graphkv_benchmarks.runner.run import run
     with _display() as report:
         result = run(plan, out, workers=workers, report=report)
+    skipped = sum(sum(cell["skipped"].values()) for cell in result["cells"])
+    answered = sum(cell["lines"] for cell in result["cells"]) - skipped
+    if skipped or result["broken"]:
+        reasons = [reason for cell in result["cells"] for reason in cell["reasons"]] + [f"{row['id']}: {row['reason']}" for row in result["broken"]]
+        typer.secho(f"{skipped:,} skipped, {len(result['broken']):,} broken ({reasons[0]}); {out / 'report.md'} has all reasons", fg=typer.colors.YELLOW, err=True)
     if as_json:
         print_json(result)
+    else:
+        typer.echo(summary_table(result))
+        typer.echo(json.dumps({"answered": answered, "skipped": skipped, "broken": len(result["broken"]), "out": str(out)}))
+    if not answered:
+        raise typer.Exit(1)
+
+
+def _check_folder(out: Path, task: Task) -> None:
+    """Before anything is written: a folder of another benchmark stays as it is. Raises InputError."""
+    from graphkv_benchmarks.runner.folder import CONFIG, read_config
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out is a folder, and {out} is a file")
+    if not (out / CONFIG).exists():
         return
-    typer.echo(summary_table(result))
-    skipped = sum(sum(cell["skipped"].values()) for cell in result["cells"])
-    counts = {"answered": sum(cell["lines"] for cell in result["cells"]) - skipped, "skipped": skipped}
-    typer.echo(json.dumps({**counts, "broken": len(result["broken"]), "out": str(out)}))
+    theirs = read_config(out)["task"]
+    named = "-".join(str(theirs[key]) for key in ("kind", "set") if key in theirs)
+    if named != task.name:
+        raise InputError(f"{out} holds a run of {named}, and this is {task.name}: choose another --out")
 
 
 def _whole_specs(parts: Sequence[str]) -> list[str]:
@@ -181,7 +201,7 @@ def _dry_run(plan: Plan, workers: int, as_json: bool) -> None:
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("arm", "questions", "fit", "mean tokens", "most", "mean KV MiB", "most", "GFLOP of all"):
-        table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
+        table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold", no_wrap=column == "arm")
     for row in rows:
         kv = ("–", "–") if row["kv_bytes_mean"] is None else (f"{row['kv_bytes_mean'] / 2**20:,.1f}", f"{row['kv_bytes_max'] / 2**20:,.1f}")
         flops = "–" if row["flops"] is None else f"{row['flops'] / 1e9:,.1f}"
