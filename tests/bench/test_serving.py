@@ -37,7 +37,7 @@ def test_a_whole_run(whole: dict[str, Any]) -> None:
     assert set(row["ways"]) == set(first_token.WAYS) and not row["ways"]["first"]["all_cached"]
     assert all(way["ttft"] > 0 and (way["all_cached"] or name == "first") for name, way in row["ways"].items())
     found = whole["load"]
-    assert found["failed"] == found["different"] == 0 and found["answered"] + found["left"] == found["questions"] > 4 and found["throughput"]["questions_s"] > 0
+    assert found["failed"] == found["different"] == 0 and found["answered"] + found["left"] == found["questions"] >= 4 and found["throughput"]["questions_s"] > 0
     assert found["memory"] and found["memory"]["first_third_mb"] > 50 and set(found["statuses"]) <= {"200", "429"}
     assert [r["questions"] for r in whole["together"]] == [3, 3] and len(whole["restart_seconds"]) == 2
     assert whole["peer"][0]["ways"]["prefix_cache"]["questions_s"] > 0 and whole["settings"]["model"] == "embedded"
