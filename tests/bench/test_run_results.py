@@ -63,3 +63,11 @@ def test_the_readmes_rows_are_the_reports() -> None:
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     report = (OFFLINE / "report.md").read_text(encoding="utf-8").splitlines()
     assert len(rows) >= 5 and [row for row in rows if row not in report] == []
+
+
+def test_what_sharing_saves_is_what_was_measured() -> None:
+    shared = json.loads((RESULTS / "sharing.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for row in shared["rows"]:
+        numbers = " | ".join(f"{row['together'][name]['ratio']:.2f}" for name in ("paper", "family", "all"))
+        assert f"| {row['tokens']:,} | {numbers} |" in page
