@@ -25,6 +25,7 @@ from graphkv.cli.bench.task_options import (
     StorePlace,
     Workers,
     numbers_of,
+    options_of,
     prompt_of,
     run_task,
 )
@@ -72,6 +73,7 @@ def arxiv_qa(
           "arm": "block",
           "arm": "graph",
     """
+    options = options_of(locals())
     if offline == (data is not None):
         raise InputError("expected --data DIR (the released data set) or --offline (an invented one), and not both")
     from graphkv_benchmarks.tasks.arxiv_qa import ArxivQA
@@ -91,20 +93,6 @@ def arxiv_qa(
         run_task(
             task,
             ARMS,
-            model=model,
-            dtype=dtype,
-            arms=arms,
-            out=out,
-            limit=limit,
-            shard=shard,
-            workers=workers,
-            dry_run=dry_run,
-            max_new_tokens=max_new_tokens,
-            max_memory=max_memory,
-            store=store,
-            device=device,
-            max_segment_tokens=max_segment_tokens,
-            landmark_model=landmark_model,
-            as_json=as_json,
+            **options,
             prepare=(lambda: write_offline_arxiv(place)) if offline else None,
         )

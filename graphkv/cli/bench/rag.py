@@ -21,6 +21,7 @@ from graphkv.cli.bench.task_options import (
     Shard,
     StorePlace,
     Workers,
+    options_of,
     prompt_of,
     run_task,
 )
@@ -69,6 +70,7 @@ def rag(
     $ graphkv bench rag --set nq --offline --rows 4 --arms sequential,full --dry-run --out rag --json | grep '"task"'
       "task": "rag-nq",
     """
+    options = options_of(locals())
     if offline == (data is not None):
         raise InputError("expected --data FILE|DIR (a released set, see `graphkv bench download`) or --offline (invented rows), and not both")
     made = {"rows": rows, "words": words, "seed": seed}
@@ -83,20 +85,6 @@ def rag(
     run_task(
         task,
         ARMS,
-        model=model,
-        dtype=dtype,
-        arms=arms,
-        out=out,
-        limit=limit,
-        shard=shard,
-        workers=workers,
-        dry_run=dry_run,
-        max_new_tokens=max_new_tokens,
-        max_memory=max_memory,
-        store=store,
-        device=device,
-        max_segment_tokens=max_segment_tokens,
-        landmark_model=landmark_model,
-        as_json=as_json,
+        **options,
         prepare=(lambda: write_offline_rag(place, **further)) if offline else None,
     )

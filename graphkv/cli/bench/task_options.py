@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -77,6 +78,16 @@ def shard_of(text: str | None) -> tuple[int, int]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(f"--shard is I/N with I from 1 to N, such as 1/4, got {text!r}")
     return int(match[1]), int(match[2])
+
+
+def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a verb's arguments those that :func:`run_task` takes; a verb that lacks one fails at once, so that none is forgotten on the way.
+
+    Args:
+        given: the verb's ``locals()`` before it has made any of its own.
+    """
+    wanted = [name for name, parameter in inspect.signature(run_task).parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "prepare"]
+    return {name: given[name] for name in wanted}
 
 
 def run_task(

@@ -21,6 +21,7 @@ from graphkv.cli.bench.task_options import (
     Shard,
     StorePlace,
     Workers,
+    options_of,
     prompt_of,
     run_task,
 )
@@ -71,31 +72,18 @@ def topic(
     $ graphkv bench topic --offline --arms graph --dry-run --out topic --json | grep '"task"'
       "task": "topic-cora",
     """
+    options = options_of(locals())
     if offline == (data is not None):
         raise InputError("expected --data DIR (the released data set) or --offline (an invented one), and not both")
     from graphkv_benchmarks.tasks.offline_topic import write_offline_topic
     from graphkv_benchmarks.tasks.topic import TopicTask
 
     wording = prompt_of(prompt, model)
-    options = {"neighbours": neighbours, "choose": choose, "hops": hops, "test": test, "seed": seed, "prompt": wording, "answers": answers}
-    task = TopicTask(set, str(out / "data" / f"topic-{set}" if data is None else data), **options)  # type: ignore[arg-type]
+    choices = {"neighbours": neighbours, "choose": choose, "hops": hops, "test": test, "seed": seed, "prompt": wording, "answers": answers}
+    task = TopicTask(set, str(out / "data" / f"topic-{set}" if data is None else data), **choices)  # type: ignore[arg-type]
     run_task(
         task,
         ARMS,
-        model=model,
-        dtype=dtype,
-        arms=arms,
-        out=out,
-        limit=limit,
-        shard=shard,
-        workers=workers,
-        dry_run=dry_run,
-        max_new_tokens=max_new_tokens,
-        max_memory=max_memory,
-        store=store,
-        device=device,
-        max_segment_tokens=max_segment_tokens,
-        landmark_model=landmark_model,
-        as_json=as_json,
+        **options,
         prepare=(lambda: write_offline_topic(task.data, set)) if offline else None,
     )
